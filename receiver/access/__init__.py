@@ -1,0 +1,1 @@
+"""Who may knock: API keys and scopes, notify tokens."""

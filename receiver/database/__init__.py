@@ -1,0 +1,1 @@
+"""Where things are kept: pools, the embedded Postgres, migrations, partitions."""

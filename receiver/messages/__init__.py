@@ -1,0 +1,1 @@
+"""Where both meet: the message, its state, its store."""

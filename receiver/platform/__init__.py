@@ -1,0 +1,1 @@
+"""The remote side's spelling: it ends in this room."""

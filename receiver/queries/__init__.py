@@ -1,0 +1,1 @@
+"""What is asked: one message, many, their timelines."""

@@ -1,0 +1,1 @@
+"""What comes back: reading, grouping, applying, quarantine."""

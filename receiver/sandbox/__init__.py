@@ -1,0 +1,1 @@
+"""A simulated platform: honest HTTP with scripted trouble."""

@@ -1,0 +1,1 @@
+"""What goes out: requests, the outbox, the dispatcher."""

@@ -1,0 +1,1 @@
+"""Background duties that keep the house in order."""
