@@ -1,0 +1,1 @@
+"""What an operator looks at and is woken by: dashboards, alert rules and their provisioning."""

@@ -1,0 +1,37 @@
+"""What the service exposes, as dashboards and rules may name it: labels by metric, and values by label."""
+
+METRICS: dict[str, frozenset[str]] = {
+    "receiver_messages_total": frozenset({"channel", "state", "tenant"}),
+    "receiver_failures_total": frozenset({"channel", "code", "class", "tenant"}),
+    "receiver_receipts_total": frozenset({"channel", "result", "feed", "tenant"}),
+    "receiver_notify_responses_total": frozenset({"code"}),
+    "receiver_delivery_seconds_bucket": frozenset({"channel", "le"}),
+    "receiver_delivery_seconds_count": frozenset({"channel"}),
+    "receiver_delivery_seconds_sum": frozenset({"channel"}),
+    "receiver_outbox_messages": frozenset({"tenant"}),
+}
+
+VALUES: dict[str, frozenset[str]] = {
+    "state": frozenset(
+        [
+            "queued",
+            "uncertain",
+            "accepted",
+            "submitted",
+            "ended",
+            "no_receipt",
+            "cancelled",
+            "expired",
+            "refused",
+            "invalid",
+            "not_verified",
+            "undelivered",
+            "failed",
+            "delivered",
+            "bounced",
+            "read",
+        ]
+    ),
+    "class": frozenset(["recipient", "content", "policy", "configuration", "temporary", "platform", "unknown"]),
+    "result": frozenset(["applied", "duplicate", "late", "forged", "quarantined"]),
+}
