@@ -1,0 +1,424 @@
+-- The writers. Each is VOLATILE plpgsql under READ COMMITTED, so that every statement inside has a
+-- snapshot of its own: lock first, apply in the NEXT statement. One statement that locks and updates
+-- reads stale values and writes a wrong change log (docs/decisions/0002-lock-then-apply.md).
+--
+-- Lock order of every writer: keys, messages by id, receipts by (message id, fingerprint), changes.
+-- The names end in a version: an older service goes on with the older function while a newer one is rolled out.
+
+-- One receipt, read and ready to be applied. Written by receiver/messages/told.py, field by field in this order.
+create type told_v1 as (
+    tenant            smallint,
+    submission_id     uuid,       -- of the notifyurl it came in by; null: the tenant's own URL
+    candidate         uuid,       -- our message id, if the correlationid can be one
+    transid_key       bytea,
+    leg_key           bytea,      -- (subtid, destination)
+    issued_leg_key    bytea,      -- ('', destination): the leg under which an answer files a message
+    fresh             uuid,       -- the id it gets if it turns out to be the first of an observed message
+    fingerprint       bytea,
+    channel           smallint,
+    fact              integer,
+    rank              smallint,
+    clash             integer,
+    reason_key        bytea,
+    reason_class      smallint,
+    received_at       timestamptz,
+    told_at           timestamptz,
+    status            text,
+    code              text,
+    code_key          bytea,
+    description       text,
+    destination       text,
+    destination_type  text,
+    destination_key   bytea,
+    subtid            text,
+    device            text,
+    carrier           text,
+    message_count     integer,
+    transid           text,
+    correlationid     text,
+    correlation_key   bytea,
+    callback_data     text,
+    callback_key      bytea,
+    raw               bytea
+);
+
+-- A body in which no receipt could be read.
+create type reject_v1 as (
+    tenant  smallint,
+    digest  bytea,
+    reason  text,
+    detail  text,
+    body    bytea,
+    headers text,
+    at      timestamptz
+);
+
+-- Folds new facts into their messages and writes the change log. The rows of p_ids are locked and the
+-- receipts are inserted by EARLIER statements of the same transaction. The bits are receiver/messages/lattice.py.
+create function fold_v1(
+    p_at timestamptz, p_ids uuid[], p_facts integer[], p_ranks smallint[], p_reason_keys bytea[],
+    p_reason_classes smallint[], p_times timestamptz[], p_transids text[]
+) returns table (
+    message_id uuid, tenant smallint, origin smallint, channel smallint, old_state smallint, new_state smallint,
+    reason_key bytea, reason_class smallint, accepted_at timestamptz, delivered_at timestamptz
+) language plpgsql volatile as $f$
+#variable_conflict use_column
+begin
+  return query
+  with best as materialized (
+    select t.id,
+           max(t.rank) as rank,
+           bit_or(t.fact) as facts,
+           (array_agg(t.reason_key order by t.reason_key desc) filter (where t.reason_key is not null))[1] as reason_key,
+           (array_agg(t.reason_class order by t.reason_key desc) filter (where t.reason_key is not null))[1] as reason_class,
+           count(*) filter (where t.fact & 16384 <> 0) as clicks,
+           count(*) filter (where t.fact & 32768 <> 0) as complaints,
+           max(t.at) filter (where t.fact & 16384 <> 0) as clicked_at,
+           max(t.at) filter (where t.fact & 32768 <> 0) as complained_at,
+           min(t.at) filter (where t.fact & 2 <> 0) as accepted_at,
+           min(t.at) filter (where t.fact & 4 <> 0) as submitted_at,
+           min(t.at) filter (where t.fact & 2048 <> 0) as delivered_at,
+           min(t.at) filter (where t.fact & 8192 <> 0) as read_at,
+           min(t.at) filter (where t.fact & 71648 <> 0) as failed_at,
+           min(t.transid collate "C") as transid
+      from unnest(p_ids, p_facts, p_ranks, p_reason_keys, p_reason_classes, p_times, p_transids)
+           as t(id, fact, rank, reason_key, reason_class, at, transid)
+     group by t.id
+  ),
+  new as materialized (
+    select m.id, m.version, m.tenant, m.origin, m.channel,
+           m.state as old_state, m.reason_class as old_class, m.conflict as old_conflict,
+           greatest(m.state, b.rank) as state,
+           m.facts | b.facts as facts,
+           greatest(m.reason_key, b.reason_key) as reason_key,
+           case when b.reason_key > coalesce(m.reason_key, '') then b.reason_class else m.reason_class end as reason_class,
+           case when (m.facts | b.facts) & 10240 <> 0 and (m.facts | b.facts) & 71648 <> 0
+                then m.conflict or exists (      -- one leg with a positive fact and a negative one that its channel does not call normal
+                       select from receipt r where r.message_id = m.id and r.feed <= 4
+                        group by r.channel, r.destination_key, r.subtid, r.device
+                       having bit_or(r.fact) & bit_or(r.clash) <> 0)
+                else false end as conflict,
+           m.clicks + b.clicks as clicks,
+           m.complaints + b.complaints as complaints,
+           greatest(m.clicked_at, b.clicked_at) as clicked_at,
+           greatest(m.complained_at, b.complained_at) as complained_at,
+           least(m.accepted_at, b.accepted_at) as accepted_at,
+           least(m.submitted_at, b.submitted_at) as submitted_at,
+           least(m.delivered_at, b.delivered_at) as delivered_at,
+           least(m.read_at, b.read_at) as read_at,
+           least(m.failed_at, b.failed_at) as failed_at,
+           least(m.transid collate "C", b.transid) as transid
+      from best b join message_state m on m.id = b.id
+  ),
+  upd as (
+    update message_state m
+       set state = n.state, facts = n.facts, reason_key = n.reason_key, reason_class = n.reason_class,
+           conflict = n.conflict,
+           attention = n.conflict or n.state in (5, 30, 40, 41, 42, 43, 44, 45, 46, 65),
+           version = m.version + 1,
+           clicks = n.clicks, complaints = n.complaints,
+           clicked_at = n.clicked_at, complained_at = n.complained_at,
+           accepted_at = n.accepted_at, submitted_at = n.submitted_at, delivered_at = n.delivered_at,
+           read_at = n.read_at, failed_at = n.failed_at,
+           transid = n.transid, changed_at = p_at
+      from new n
+     where m.id = n.id
+       and (m.state, m.facts, m.reason_key, m.conflict, m.clicks, m.complaints, m.clicked_at, m.complained_at,
+            m.accepted_at, m.submitted_at, m.delivered_at, m.read_at, m.failed_at, m.transid)
+           is distinct from
+           (n.state, n.facts, n.reason_key, n.conflict, n.clicks, n.complaints, n.clicked_at, n.complained_at,
+            n.accepted_at, n.submitted_at, n.delivered_at, n.read_at, n.failed_at, n.transid)
+    returning m.id, m.version
+  ),
+  log as (
+    insert into change (at, message_id, version, tenant, origin, channel, old_state, new_state,
+                        old_class, new_class, old_conflict, new_conflict)
+    select p_at, u.id, u.version, n.tenant, n.origin, n.channel,
+           case when n.version = 0 and n.origin = 2 then null else n.old_state end, n.state,
+           n.old_class, n.reason_class, n.old_conflict, n.conflict
+      from upd u join new n on n.id = u.id
+     order by u.id
+    returning change.message_id, change.old_state
+  )
+  select l.message_id, n.tenant, n.origin, n.channel, l.old_state, n.state,
+         n.reason_key, n.reason_class, n.accepted_at, n.delivered_at
+    from log l join new n on n.id = l.message_id;
+end $f$;
+
+-- Applies receipts whose messages are known. Rows with n tell which of p_group were new, rows without n what changed.
+create function apply_known_v1(p_at timestamptz, p_feed smallint, p_ids uuid[], p_group told_v1[])
+returns table (
+    n bigint, message_id uuid, tenant smallint, origin smallint, channel smallint, old_state smallint, new_state smallint,
+    reason_key bytea, reason_class smallint, accepted_at timestamptz, delivered_at timestamptz
+) language plpgsql volatile as $f$
+#variable_conflict use_column
+declare
+  v_merged boolean; v_locked bigint; v_wanted bigint;
+  v_n bigint[]; v_ids uuid[]; v_facts integer[]; v_ranks smallint[]; v_reason_keys bytea[]; v_reason_classes smallint[];
+  v_times timestamptz[]; v_transids text[];
+begin
+  with wanted as materialized (select distinct i as id from unnest(p_ids) i where i is not null),
+       locked as materialized (
+         select m.id, m.merged_into from wanted w join message_state m on m.id = w.id order by m.id for update of m)
+  select (select count(*) from wanted), count(*), bool_or(merged_into is not null)
+    into v_wanted, v_locked, v_merged from locked;
+  if v_merged or v_locked < v_wanted then
+    raise exception 'merged or dropped meanwhile' using errcode = 'RX001';     -- the caller looks again
+  end if;
+
+  with told as materialized (
+    select v.id, t.*, t.ordinality as n
+      from unnest(p_group) with ordinality t join unnest(p_ids) with ordinality v(id, n) on v.n = t.ordinality
+     where v.id is not null
+  ),
+  ins as (
+    insert into receipt as r (message_id, fingerprint, feed, elsewhere, channel, fact, rank, clash, reason_key, reason_class,
+                              received_at, told_at, status, code, code_key, description, destination, destination_key,
+                              subtid, device, carrier, message_count, transid, raw)
+    select t.id, t.fingerprint, p_feed, m.destination_key <> t.destination_key, t.channel, t.fact, t.rank, t.clash,
+           t.reason_key, t.reason_class, t.received_at, t.told_at, t.status, t.code, t.code_key, t.description,
+           t.destination, t.destination_key, t.subtid, t.device, t.carrier, t.message_count, t.transid, t.raw
+      from told t join message m on m.id = t.id
+     order by t.id, t.fingerprint, t.n
+    on conflict do nothing
+    returning r.message_id, r.fingerprint, r.fact, r.rank, r.reason_key, r.reason_class,
+              coalesce(r.told_at, r.received_at) as at, left(r.transid, 128) as transid
+  )
+  select array_agg(i.message_id), array_agg(i.fact), array_agg(i.rank), array_agg(i.reason_key), array_agg(i.reason_class),
+         array_agg(i.at), array_agg(i.transid),
+         array_agg((select min(t.n) from told t where t.id = i.message_id and t.fingerprint = i.fingerprint))
+    into v_ids, v_facts, v_ranks, v_reason_keys, v_reason_classes, v_times, v_transids, v_n
+    from ins i;
+
+  return query select u.n, u.id, null::smallint, null::smallint, null::smallint, null::smallint, null::smallint,
+                      null::bytea, null::smallint, null::timestamptz, null::timestamptz
+                 from unnest(v_n, v_ids) as u(n, id);
+  if v_ids is not null then
+    return query select null::bigint, f.* from fold_v1(p_at, v_ids, v_facts, v_ranks, v_reason_keys, v_reason_classes, v_times, v_transids) f;
+  end if;
+end $f$;
+
+-- Finds the message of each receipt: our id in the correlationid; the submission of the URL with its destination or its
+-- only message; the key. Never by phone number alone.
+create function find_messages_v1(p_oldest uuid, p_group told_v1[])
+returns table (n bigint, message_id uuid, forged boolean) language plpgsql volatile as $f$
+#variable_conflict use_column
+begin
+  return query
+  select t.ordinality, coalesce(a.id, b.id, c.id),
+         coalesce(t.submission_id is not null and a.submission_id is distinct from t.submission_id and a.id is not null, false)
+    from unnest(p_group) with ordinality t
+    left join lateral (
+      select m.id, m.submission_id from message m where m.id = t.candidate and m.tenant = t.tenant) a on true
+    left join lateral (
+      select m.id from submission s join message m on m.id between s.first_id and s.last_id and m.submission_id = s.id
+       where a.id is null and s.id = t.submission_id and s.tenant = t.tenant
+         and (s.message_count = 1 or m.destination_key = t.destination_key)
+       order by m.id limit 1) b on true
+    left join lateral (
+      select k.message_id as id from message_key k
+       where a.id is null and b.id is null and k.transid_key = t.transid_key
+         and k.leg_key in (t.issued_leg_key, t.leg_key) and k.tenant = t.tenant and k.message_id >= p_oldest
+       order by k.leg_key = t.issued_leg_key desc, k.generation limit 1) c on true;
+end $f$;
+
+-- Gives an id to each receipt that has no message: the first of a key is born as an observed message.
+-- The shared lock keeps the key generation still: rotation waits until every birth in flight has committed.
+create function mint_observed_v1(p_at timestamptz, p_oldest uuid, p_group told_v1[])
+returns table (n bigint, message_id uuid) language plpgsql volatile as $f$
+#variable_conflict use_column
+declare v_generation integer; v_ids uuid[];
+begin
+  perform pg_advisory_xact_lock_shared(hashtext('receiver.key_generation'));
+  select current into v_generation from key_generation;
+
+  insert into message_key (generation, tenant, transid_key, leg_key, message_id)
+  select v_generation, f.tenant, f.transid_key, f.leg_key, f.fresh
+    from (select distinct on (t.transid_key, t.leg_key, t.tenant) t.*
+            from unnest(p_group) with ordinality t order by t.transid_key, t.leg_key, t.tenant, t.ordinality) f
+   where not exists (select from message_key k where k.transid_key = f.transid_key and k.leg_key = f.leg_key
+                        and k.tenant = f.tenant and k.message_id >= p_oldest)
+   order by f.transid_key, f.leg_key, f.tenant
+  on conflict do nothing;
+
+  -- a new snapshot: sees the winner's row
+  select array_agg(w.message_id order by t.ordinality) into v_ids
+    from unnest(p_group) with ordinality t
+    cross join lateral (
+      select k.message_id from message_key k
+       where k.transid_key = t.transid_key and k.leg_key = t.leg_key and k.tenant = t.tenant and k.message_id >= p_oldest
+       order by k.generation limit 1) w;
+
+  insert into message (id, tenant, origin, channel, created_at, destination, destination_type, destination_key,
+                       correlationid, correlation_key, callback_data, callback_key, late_of)
+  select t.fresh, t.tenant, 2, t.channel, p_at, coalesce(t.destination, ''), coalesce(t.destination_type, ''), t.destination_key,
+         t.correlationid, t.correlation_key, t.callback_data, t.callback_key,
+         case when t.submission_id < p_oldest then coalesce(t.candidate, t.submission_id) end
+    from unnest(p_group) with ordinality t join unnest(v_ids) with ordinality v(id, n) on v.n = t.ordinality
+   where v.id = t.fresh;
+  insert into message_state (id, tenant, origin, channel, changed_at)
+  select t.fresh, t.tenant, 2, t.channel, p_at
+    from unnest(p_group) with ordinality t join unnest(v_ids) with ordinality v(id, n) on v.n = t.ordinality
+   where v.id = t.fresh;
+
+  return query select v.n, v.id from unnest(v_ids) with ordinality v(id, n);
+end $f$;
+
+-- outcome: 1 applied, 2 duplicate, 3 late, 4 forged. Rows without n are what changed.
+create type applied_v1 as (
+    n             bigint,
+    outcome       smallint,
+    message_id    uuid,
+    tenant        smallint,
+    origin        smallint,
+    channel       smallint,
+    old_state     smallint,
+    new_state     smallint,
+    reason_key    bytea,
+    reason_class  smallint,
+    accepted_at   timestamptz,
+    delivered_at  timestamptz
+);
+
+-- The whole way of a group: find or mint, lock, insert, fold, quarantine, ledger. One call, one transaction, one round trip.
+create function apply_receipts_v1(
+    p_intake uuid, p_at timestamptz, p_feed smallint, p_group told_v1[], p_rejects reject_v1[]
+) returns setof applied_v1 language plpgsql volatile as $f$
+#variable_conflict use_column
+declare
+  v_oldest uuid; v_ids uuid[]; v_forged boolean[]; v_homeless bigint[]; v_done applied_v1[];
+begin
+  select first_id into v_oldest from week order by starts_on limit 1;
+
+  select array_agg(case when not f.forged then f.message_id end order by f.n), array_agg(f.forged order by f.n)
+    into v_ids, v_forged from find_messages_v1(v_oldest, p_group) f;
+  select array_agg(v.n order by v.n) into v_homeless
+    from unnest(v_ids, v_forged) with ordinality v(id, forged, n) where v.id is null and not v.forged;
+  if v_homeless is not null then
+    select array_agg(coalesce(v.id, m.message_id) order by v.n) into v_ids
+      from unnest(v_ids) with ordinality v(id, n)
+      left join (select h.n, x.message_id
+                   from mint_observed_v1(p_at, v_oldest,
+                          (select array_agg(p_group[h] order by h) from unnest(v_homeless) h)) x
+                   join unnest(v_homeless) with ordinality h(n, i) on h.i = x.n) m on m.n = v.n;
+  end if;
+
+  with done as materialized (select * from apply_known_v1(p_at, p_feed, v_ids, p_group)),
+  told as (
+    select t.ordinality as n,
+           (case when v.forged then 4 when d.n is null then 2 when t.submission_id < v_oldest then 3 else 1 end)::smallint as outcome,
+           v.id, t.tenant, t.channel
+      from unnest(p_group) with ordinality t
+      join unnest(v_ids, v_forged) with ordinality v(id, forged, n) on v.n = t.ordinality
+      left join done d on d.n = t.ordinality
+  )
+  select array_agg(x::applied_v1) into v_done from (
+    select n, outcome, id, tenant, null::smallint, channel, null::smallint, null::smallint, null::bytea, null::smallint,
+           null::timestamptz, null::timestamptz from told
+    union all
+    select null, null, message_id, tenant, origin, channel, old_state, new_state, reason_key, reason_class, accepted_at, delivered_at
+      from done where n is null) x;
+
+  if true = any(v_forged) or cardinality(p_rejects) > 0 then
+    insert into quarantine as q (week, digest, tenant, reason, detail, body, headers, first_at, last_at, told)
+    select date_trunc('week', p_at at time zone 'UTC')::date, r.digest, r.tenant, r.reason, r.detail,
+           (array_agg(r.body))[1], (array_agg(r.headers))[1]::jsonb, min(r.at), max(r.at), count(*)
+      from (select r.tenant, r.digest, r.reason, r.detail, r.body, r.headers, r.at from unnest(p_rejects) r
+            union all
+            select t.tenant, t.fingerprint, 'forged',
+                   'came in under the URL of one submission and claims a message of another', t.raw, '{}', t.received_at
+              from unnest(p_group) with ordinality t
+              join unnest(v_forged) with ordinality v(forged, n) on v.n = t.ordinality where v.forged) r
+     group by r.digest, r.tenant, r.reason, r.detail
+     order by r.digest
+    on conflict (digest, week) do update
+       set told = q.told + excluded.told, last_at = greatest(q.last_at, excluded.last_at);
+  end if;
+
+  insert into intake (id, feed, at, received, applied, duplicate, quarantined, forged, late)
+  select p_intake, p_feed, p_at, count(*) filter (where d.n is not null) + coalesce(cardinality(p_rejects), 0),
+         count(*) filter (where d.outcome = 1), count(*) filter (where d.outcome = 2), coalesce(cardinality(p_rejects), 0),
+         count(*) filter (where d.outcome = 4), count(*) filter (where d.outcome = 3)
+    from unnest(v_done) d;
+
+  return query select d.* from unnest(v_done) d;
+end $f$;
+
+-- An answer tells what the platform calls our messages. A message that was observed under that name before becomes a
+-- tombstone pointing to ours: its receipts are copied, its statistics leave, nothing is moved or deleted.
+-- Returns what changed, like apply_known_v1.
+create function connect_v1(p_at timestamptz, p_tenant smallint, p_transid_keys bytea[], p_leg_keys bytea[], p_ids uuid[])
+returns table (
+    message_id uuid, tenant smallint, origin smallint, channel smallint, old_state smallint, new_state smallint,
+    reason_key bytea, reason_class smallint, accepted_at timestamptz, delivered_at timestamptz
+) language plpgsql volatile as $f$
+#variable_conflict use_column
+declare
+  v_generation integer; v_oldest uuid; v_owners uuid[]; v_ours uuid[];
+  v_ids uuid[]; v_facts integer[]; v_ranks smallint[]; v_reason_keys bytea[]; v_reason_classes smallint[];
+  v_times timestamptz[]; v_transids text[];
+begin
+  perform pg_advisory_xact_lock_shared(hashtext('receiver.key_generation'));
+  select current into v_generation from key_generation;
+  select first_id into v_oldest from week order by starts_on limit 1;
+
+  insert into message_key (generation, tenant, transid_key, leg_key, message_id)
+  select distinct on (k.transid_key, k.leg_key) v_generation, p_tenant, k.transid_key, k.leg_key, k.id
+    from unnest(p_transid_keys, p_leg_keys, p_ids) as k(transid_key, leg_key, id)
+   order by k.transid_key, k.leg_key, k.id
+  on conflict do nothing;                                    -- waits for a birth in flight
+
+  select array_agg(h.owner order by h.owner), array_agg(h.id order by h.owner) into v_owners, v_ours
+    from (select distinct on (o.message_id) o.message_id as owner, k.id
+            from unnest(p_transid_keys, p_leg_keys, p_ids) as k(transid_key, leg_key, id)
+            join message_key o on o.transid_key = k.transid_key and o.leg_key = k.leg_key and o.tenant = p_tenant
+           where o.message_id <> k.id and o.message_id >= v_oldest
+           order by o.message_id, k.id) h;
+  if v_owners is null then
+    return;
+  end if;
+
+  perform 1 from (select m.id from message_state m
+                   where m.id in (select unnest(v_owners) union select unnest(v_ours))
+                   order by m.id for update of m) locked;
+
+  -- a key held by another issued message stays with it: which of the two is meant cannot be known
+  select array_agg(v.owner order by v.owner), array_agg(v.id order by v.owner) into v_owners, v_ours
+    from unnest(v_owners, v_ours) as v(owner, id) join message_state m on m.id = v.owner
+   where m.origin = 2 and m.merged_into is null;
+  if v_owners is null then
+    return;
+  end if;
+
+  with dead as (
+    update message_state m set merged_into = v.id, version = m.version + 1, changed_at = p_at
+      from unnest(v_owners, v_ours) as v(owner, id) where m.id = v.owner
+    returning m.id, m.version, m.tenant, m.origin, m.channel, m.state, m.reason_class, m.conflict)
+  insert into change (at, message_id, version, tenant, origin, channel, old_state, new_state,
+                      old_class, new_class, old_conflict, new_conflict)
+  select p_at, d.id, d.version, d.tenant, d.origin, d.channel, d.state, null, d.reason_class, null, d.conflict, null
+    from dead d order by d.id;
+
+  update message_key k set message_id = v.id
+    from unnest(v_owners, v_ours) as v(owner, id), unnest(p_transid_keys, p_leg_keys) as p(transid_key, leg_key)
+   where k.transid_key = p.transid_key and k.leg_key = p.leg_key and k.tenant = p_tenant and k.message_id = v.owner;
+
+  with ins as (
+    insert into receipt as r (message_id, fingerprint, feed, copied, elsewhere, channel, fact, rank, clash, reason_key,
+                              reason_class, received_at, told_at, status, code, code_key, description, destination,
+                              destination_key, subtid, device, carrier, message_count, transid, raw)
+    select v.id, c.fingerprint, c.feed, true, m.destination_key <> c.destination_key, c.channel, c.fact, c.rank, c.clash,
+           c.reason_key, c.reason_class, c.received_at, c.told_at, c.status, c.code, c.code_key, c.description,
+           c.destination, c.destination_key, c.subtid, c.device, c.carrier, c.message_count, c.transid, c.raw
+      from unnest(v_owners, v_ours) as v(owner, id) join receipt c on c.message_id = v.owner join message m on m.id = v.id
+     order by v.id, c.fingerprint
+    on conflict do nothing
+    returning r.message_id, r.fact, r.rank, r.reason_key, r.reason_class,
+              coalesce(r.told_at, r.received_at) as at, left(r.transid, 128) as transid)
+  select array_agg(i.message_id), array_agg(i.fact), array_agg(i.rank), array_agg(i.reason_key), array_agg(i.reason_class),
+         array_agg(i.at), array_agg(i.transid)
+    into v_ids, v_facts, v_ranks, v_reason_keys, v_reason_classes, v_times, v_transids from ins i;
+  if v_ids is not null then
+    return query select * from fold_v1(p_at, v_ids, v_facts, v_ranks, v_reason_keys, v_reason_classes, v_times, v_transids);
+  end if;
+end $f$;

@@ -1,0 +1,271 @@
+-- The data model. Words: docs/glossary.md. Reasons: docs/how-it-works.md.
+--
+-- Every text that somebody else chooses is indexed by a 16-byte digest, never by itself:
+-- a legal callbackData of 2,000 characters does not fit into a btree.
+
+create table tenant (
+    id          smallint generated always as identity,
+    name        text not null,
+    created_at  timestamptz not null default now(),
+    constraint tenant_pk primary key (id),
+    constraint tenant_name_unique unique (name)
+);
+
+create table api_key (
+    id            bigint generated always as identity,
+    tenant        smallint not null,
+    name          text not null,
+    prefix        text not null,
+    hash          bytea not null,
+    scopes        text[] not null,
+    created_at    timestamptz not null default now(),
+    expires_at    timestamptz,
+    revoked_at    timestamptz,
+    constraint api_key_pk primary key (id),
+    constraint api_key_prefix_unique unique (prefix),
+    constraint api_key_tenant_fk foreign key (tenant) references tenant (id),
+    constraint api_key_hash_is_sha256 check (octet_length(hash) = 32)
+);
+
+-- The weeks that have partitions. [first_id, end_id) bounds the ids born in the week.
+create table week (
+    starts_on  date not null,
+    first_id   uuid not null,
+    end_id     uuid not null,
+    constraint week_pk primary key (starts_on),
+    constraint week_is_not_empty check (first_id < end_id)
+);
+
+-- What a client handed us in one call.
+create table batch (
+    id             uuid not null,
+    tenant         smallint not null,
+    created_at     timestamptz not null,
+    first_id       uuid not null,
+    last_id        uuid not null,
+    message_count  integer not null,
+    constraint batch_pk primary key (id),
+    constraint batch_range_in_order check (first_id <= last_id)
+) partition by range (id);
+
+-- One HTTP call to the platform. `content` is what every recipient gets; erased with the final answer.
+create table submission (
+    id             uuid not null,
+    tenant         smallint not null,
+    batch_id       uuid not null,
+    created_at     timestamptz not null,
+    first_id       uuid not null,
+    last_id        uuid not null,
+    message_count  integer not null,
+    content        bytea,
+    sent_at        timestamptz,
+    answered_at    timestamptz,
+    constraint submission_pk primary key (id),
+    constraint submission_range_in_order check (first_id <= last_id)
+) partition by range (id);
+
+-- Each call to the platform, whatever came of it. An answer that will be tried again is only this, no fact.
+create table attempt (
+    submission_id  uuid not null,
+    number         smallint not null,
+    at             timestamptz not null,
+    outcome        text not null,
+    http_status    smallint,
+    code           text,
+    description    text,
+    constraint attempt_pk primary key (submission_id, number)
+) partition by range (submission_id);
+
+-- What is still to be sent. A row leaves with the last word on its submission.
+create table outbox (
+    submission_id  uuid not null,
+    tenant         smallint not null,
+    priority       smallint not null,
+    message_count  integer not null,
+    due_at         timestamptz not null,
+    expires_at     timestamptz,
+    attempts       smallint not null default 0,
+    lease_until    timestamptz,
+    constraint outbox_pk primary key (submission_id)
+) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 200);
+
+create index outbox_due on outbox (tenant, priority desc, due_at, submission_id) where lease_until is null;
+create index outbox_leased on outbox (lease_until) where lease_until is not null;
+
+-- Written once at birth; carries what is searched for.
+create table message (
+    id                uuid not null,
+    tenant            smallint not null,
+    origin            smallint not null,
+    channel           smallint not null,
+    created_at        timestamptz not null,
+    batch_id          uuid,
+    submission_id     uuid,
+    parent_id         uuid,
+    resend_of         uuid,
+    late_of           uuid,
+    destination       text not null,
+    destination_type  text not null,
+    destination_key   bytea not null,
+    correlationid     text,
+    correlation_key   bytea,
+    callback_data     text,
+    callback_key      bytea,
+    sender            text,
+    template          text,
+    constraint message_pk primary key (id),
+    constraint message_origin_known check (origin in (1, 2, 3)),
+    constraint message_issued_has_submission check (origin <> 1 or submission_id is not null),
+    constraint message_destination_key_is_16_bytes check (octet_length(destination_key) = 16),
+    constraint message_correlation_key_is_16_bytes check (octet_length(correlation_key) = 16),
+    constraint message_callback_key_is_16_bytes check (octet_length(callback_key) = 16)
+) partition by range (id);
+
+create index message_by_destination on message (destination_key, id);
+create index message_by_correlation on message (correlation_key, id) where correlation_key is not null;
+create index message_by_callback on message (callback_key, id) where callback_key is not null;
+
+-- What changes. The one index is on `attention`, which stays false for a message that goes well: its updates are HOT.
+create table message_state (
+    id             uuid not null,
+    tenant         smallint not null,
+    origin         smallint not null,
+    channel        smallint not null,
+    state          smallint not null default 0,
+    facts          integer not null default 0,
+    reason_key     bytea,
+    reason_class   smallint,
+    conflict       boolean not null default false,
+    attention      boolean not null default false,
+    version        integer not null default 0,
+    clicks         integer not null default 0,
+    complaints     integer not null default 0,
+    clicked_at     timestamptz,
+    complained_at  timestamptz,
+    accepted_at    timestamptz,
+    submitted_at   timestamptz,
+    delivered_at   timestamptz,
+    read_at        timestamptz,
+    failed_at      timestamptz,
+    changed_at     timestamptz not null,
+    transid        text,
+    merged_into    uuid,
+    constraint message_state_pk primary key (id),
+    constraint message_state_state_not_negative check (state >= 0),
+    constraint message_state_reason_key_is_19_bytes check (octet_length(reason_key) = 19)
+) partition by range (id);
+
+create index message_state_attention on message_state (id) where attention;
+
+-- Each fact that anybody told of a message: the platform, its answer to the submission, or ourselves.
+create table receipt (
+    message_id       uuid not null,
+    fingerprint      bytea not null,
+    feed             smallint not null,
+    copied           boolean not null default false,
+    elsewhere        boolean not null default false,
+    channel          smallint not null,
+    fact             integer not null,
+    rank             smallint not null,
+    clash            integer not null,
+    reason_key       bytea,
+    reason_class     smallint,
+    received_at      timestamptz not null,
+    told_at          timestamptz,
+    status           text not null,
+    code             text,
+    code_key         bytea,
+    description      text,
+    destination      text,
+    destination_key  bytea not null,
+    subtid           text,
+    device           text,
+    carrier          text,
+    message_count    integer,
+    transid          text,
+    raw              bytea not null,
+    constraint receipt_pk primary key (message_id, fingerprint),
+    constraint receipt_fingerprint_is_16_bytes check (octet_length(fingerprint) = 16),
+    constraint receipt_feed_known check (feed between 1 and 6)
+) partition by range (message_id);
+
+create index receipt_by_code on receipt (code_key, message_id) where reason_key is not null;
+create index receipt_told_elsewhere on receipt (destination_key, message_id) where elsewhere;
+
+-- Finds a message by what the platform calls it. Weekly generations: a week is dropped whole.
+create table message_key (
+    generation   integer not null,
+    tenant       smallint not null,
+    transid_key  bytea not null,
+    leg_key      bytea not null,
+    message_id   uuid not null,
+    constraint message_key_pk primary key (transid_key, leg_key, tenant, generation),
+    constraint message_key_transid_key_is_16_bytes check (octet_length(transid_key) = 16),
+    constraint message_key_leg_key_is_16_bytes check (octet_length(leg_key) = 16)
+) partition by list (generation);
+
+-- One row: the generation in which keys are born now.
+create table key_generation (
+    one_row     boolean not null default true,
+    current     integer not null,
+    rotated_at  timestamptz not null,
+    constraint key_generation_pk primary key (one_row),
+    constraint key_generation_is_one_row check (one_row)
+);
+
+create table message_key_g1 partition of message_key for values in (1);
+insert into key_generation (current, rotated_at) values (1, now());
+
+-- The one change log: statistics fold it, streams read it. seq is drawn under the row's lock (CACHE 1).
+create sequence change_seq cache 1;
+
+create table change (
+    at            timestamptz not null,
+    seq           bigint not null default nextval('change_seq'),
+    xid           xid8 not null default pg_current_xact_id(),
+    message_id    uuid not null,
+    version       integer not null,
+    tenant        smallint not null,
+    origin        smallint not null,
+    channel       smallint not null,
+    old_state     smallint,
+    new_state     smallint,
+    old_class     smallint,
+    new_class     smallint,
+    old_conflict  boolean,
+    new_conflict  boolean,
+    constraint change_pk primary key (seq, at)
+) partition by range (at);
+
+create index change_by_xid on change (xid);
+
+-- The ledger: one row a committed group and feed. The id is the group's batch key.
+create table intake (
+    id           uuid not null,
+    feed         smallint not null,
+    at           timestamptz not null,
+    received     integer not null,
+    applied      integer not null,
+    duplicate    integer not null,
+    quarantined  integer not null,
+    forged       integer not null,
+    late         integer not null,
+    constraint intake_pk primary key (id, feed),
+    constraint intake_balances check (received = applied + duplicate + quarantined + forged + late)
+) partition by range (id);
+
+-- Bodies in which no receipt could be read or believed. The same body again only counts.
+create table quarantine (
+    week       date not null,
+    digest     bytea not null,
+    tenant     smallint not null,
+    reason     text not null,
+    detail     text,
+    body       bytea not null,
+    headers    jsonb not null,
+    first_at   timestamptz not null,
+    last_at    timestamptz not null,
+    told       integer not null default 1,
+    constraint quarantine_pk primary key (digest, week),
+    constraint quarantine_digest_is_16_bytes check (octet_length(digest) = 16)
+) partition by range (week);

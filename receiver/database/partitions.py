@@ -1,0 +1,93 @@
+"""The weeks: partitions made ahead by the ids that are born in them, and generations of keys.
+
+A message's whole life lies in the week of its id. There is no default partition: it would forbid to detach one
+without a lock on all.
+"""
+
+from datetime import UTC, date, datetime, timedelta
+
+from receiver.database.pool import Connection
+from receiver.messages.ids import first_id_at
+
+WEEKS_AHEAD = 3
+
+BY_ID = ("batch", "submission", "attempt", "message", "message_state", "receipt", "intake")
+HOT = {
+    "message_state": "with (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.05)",
+}
+
+WEEKS = "select starts_on from week order by starts_on"
+ADD_WEEK = "insert into week (starts_on, first_id, end_id) values ($1, $2, $3)"
+ONE_AT_A_TIME = "select pg_advisory_xact_lock(hashtext('receiver.partitions'))"
+DAYS_AHEAD = "select (max(starts_on) + 7) - (now() at time zone 'UTC')::date from week"
+
+
+def week_of(moment: datetime) -> date:
+    """The Monday (UTC) of the week of `moment`."""
+    day = moment.astimezone(UTC).date()
+    return day - timedelta(days=day.weekday())
+
+
+async def ensure_weeks(connection: Connection, now: datetime) -> list[date]:
+    """Makes the partitions of last week (for clocks that differ), this one and the next ones; returns the new weeks."""
+    async with connection.transaction():
+        await connection.execute(ONE_AT_A_TIME)
+        have = {row["starts_on"] for row in await connection.fetch(WEEKS)}
+        monday = week_of(now)
+        wanted = [monday + timedelta(weeks=n) for n in range(-1, WEEKS_AHEAD + 1)]
+        # Never behind the oldest week that is kept: what retention dropped must not come back.
+        new = [week for week in wanted if week not in have and (not have or week > max(have))]
+        for week in new:
+            await _create(connection, week)
+    return new
+
+
+async def _create(connection: Connection, week: date) -> None:
+    start = datetime(week.year, week.month, week.day, tzinfo=UTC)
+    end = start + timedelta(weeks=1)
+    first_id, end_id = first_id_at(start), first_id_at(end)
+    name = f"{week:%Y%m%d}"
+    for table in BY_ID:
+        await connection.execute(
+            f"create table {table}_{name} partition of {table} "
+            f"for values from ('{first_id}') to ('{end_id}') {HOT.get(table, '')}"
+        )
+    await connection.execute(
+        f"create table change_{name} partition of change for values from ('{start.isoformat()}') to ('{end.isoformat()}')"
+    )
+    await connection.execute(
+        f"create table quarantine_{name} partition of quarantine "
+        f"for values from ('{week.isoformat()}') to ('{(week + timedelta(weeks=1)).isoformat()}')"
+    )
+    await connection.execute(ADD_WEEK, week, first_id, end_id)
+
+
+async def days_ahead(connection: Connection) -> int:
+    """For how many days there are partitions."""
+    return int(await connection.fetchval(DAYS_AHEAD) or 0)
+
+
+LOCK_GENERATION = "select pg_advisory_xact_lock(hashtext('receiver.key_generation'))"
+CURRENT_GENERATION = "select current from key_generation"
+GENERATION_AGE = "select current, now() - rotated_at as age from key_generation"
+SET_GENERATION = "update key_generation set current = $1, rotated_at = now()"
+
+
+async def rotate_keys(connection: Connection, every: timedelta = timedelta(weeks=1)) -> int | None:
+    """Begins a new generation of keys if the present one is older than `every`; returns its number.
+
+    The exclusive lock waits for every birth in flight: no key can be born in two generations.
+    """
+    row = await connection.fetchrow(GENERATION_AGE)
+    if row is None or row["age"] < every:
+        return None
+    new = int(row["current"]) + 1
+    await connection.execute(
+        f"create table if not exists message_key_g{new} partition of message_key for values in ({new})"
+    )
+    async with connection.transaction():
+        await connection.execute(LOCK_GENERATION)
+        if await connection.fetchval(CURRENT_GENERATION) != new - 1:
+            return None  # another process was first
+        await connection.execute(SET_GENERATION, new)
+    return new

@@ -1,0 +1,62 @@
+"""What an apply changed, and how it is counted in the metrics."""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import NamedTuple
+
+import asyncpg
+
+from receiver import metrics
+from receiver.messages.ids import MessageId, TenantId
+from receiver.messages.lattice import NEGATIVE_STATES, Channel, State
+
+
+class Change(NamedTuple):
+    """One row of the change log as its writer sees it. `old` None: born; `new` None: merged away."""
+
+    message_id: MessageId
+    tenant: TenantId
+    channel: Channel
+    old: State | None
+    new: State | None
+    reason_key: bytes | None
+    reason_class: int | None
+    accepted_at: datetime | None
+    delivered_at: datetime | None
+
+
+def change_of(row: asyncpg.Record) -> Change:
+    """A change from the row of `fold_v1`, `apply_receipts_v1` or `connect_v1`."""
+    return Change(
+        MessageId(row["message_id"]),
+        TenantId(row["tenant"]),
+        Channel(row["channel"]),
+        None if row["old_state"] is None else State(row["old_state"]),
+        None if row["new_state"] is None else State(row["new_state"]),
+        row["reason_key"],
+        row["reason_class"],
+        row["accepted_at"],
+        row["delivered_at"],
+    )
+
+
+def count(
+    changes: Iterable[Change],
+    tenants: Mapping[TenantId, str],
+    codes: Mapping[bytes, str],
+    classes: Mapping[int, str],
+) -> None:
+    """Adds committed changes to the metrics; `codes` gives the bounded code of each reason that is at hand."""
+    for change in changes:
+        if change.new is None or change.new == change.old:
+            continue
+        channel, tenant = change.channel.word, tenants.get(change.tenant, "unknown")
+        metrics.MESSAGES.labels(channel, change.new.word, tenant).inc()
+        if change.new in NEGATIVE_STATES:
+            code = codes.get(change.reason_key or b"", "other")
+            klass = classes.get(change.reason_class or 0, "unknown")
+            metrics.FAILURES.labels(channel, code, klass, tenant).inc()
+        if change.new is State.DELIVERED and change.accepted_at and change.delivered_at:
+            metrics.DELIVERY.labels(channel).observe(
+                max((change.delivered_at - change.accepted_at).total_seconds(), 0.0)
+            )

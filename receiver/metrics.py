@@ -1,0 +1,84 @@
+"""What Prometheus scrapes: the names and labels of this process's figures. Knows no room; docs/metrics.md lists all.
+
+Changes are counted, not tellings: a receipt told again changes nothing. Labels are words of our own tables, never an id.
+"""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import Info as PrometheusInfo
+
+from receiver import __version__
+
+REGISTRY = CollectorRegistry()
+
+MESSAGES = Counter(
+    "receiver_messages", "Messages that came into a state.", ("channel", "state", "tenant"), registry=REGISTRY
+)
+FAILURES = Counter(
+    "receiver_failures",
+    "Messages that came into a negative state, by the code and class of the reason.",
+    ("channel", "code", "class", "tenant"),
+    registry=REGISTRY,
+)
+RECEIPTS = Counter(
+    "receiver_receipts", "Receipts by what became of them.", ("channel", "result", "feed", "tenant"), registry=REGISTRY
+)
+UNKNOWN_STATUSES = Counter(
+    "receiver_unknown_statuses", "Receipts whose status is in no table.", ("channel", "status"), registry=REGISTRY
+)
+NOTIFY_RESPONSES = Counter(
+    "receiver_notify_responses", "Answers of the receipts door by HTTP code.", ("code",), registry=REGISTRY
+)
+# From an SMS's half second to the 72 hours in which a handset may come back.
+DELIVERY_BUCKETS = (0.05, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 300, 900, 3600, 4 * 3600, 12 * 3600, 24 * 3600, 72 * 3600)
+DELIVERY = Histogram(
+    "receiver_delivery_seconds",
+    "From the platform's acceptance to delivery, by the platform's clock.",
+    ("channel",),
+    buckets=DELIVERY_BUCKETS,
+    registry=REGISTRY,
+)
+OUTBOX = Gauge(
+    "receiver_outbox_messages", "Messages that wait to be sent to the platform.", ("tenant",), registry=REGISTRY
+)
+SUBMISSIONS = Counter(
+    "receiver_submissions", "Calls to the platform by what came of them.", ("outcome", "tenant"), registry=REGISTRY
+)
+# A group is 1 receipt on a quiet day and 256 under load.
+GROUP = Histogram(
+    "receiver_intake_group_receipts",
+    "Receipts in one committed group.",
+    buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256),
+    registry=REGISTRY,
+)
+COMMIT = Histogram(
+    "receiver_intake_commit_seconds",
+    "Time to apply and commit one group.",
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 6),
+    registry=REGISTRY,
+)
+WAITING = Gauge("receiver_intake_waiting_receipts", "Receipts that wait for their group.", registry=REGISTRY)
+DAYS_AHEAD = Gauge("receiver_partition_days_ahead", "Days for which there are partitions.", registry=REGISTRY)
+BUILD = PrometheusInfo("receiver_build", "The running version.", registry=REGISTRY)
+BUILD.info({"version": __version__})
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+def scrape() -> bytes:
+    """All figures in Prometheus' text format."""
+    return generate_latest(REGISTRY)
+
+
+MOST_STATUSES = 20
+_statuses: set[str] = set()
+
+
+def bounded_status(word: str) -> str:
+    """A status word as a label: the first 20 distinct words of this process, then `other`."""
+    word = word[:40] or "none"
+    if word in _statuses:
+        return word
+    if len(_statuses) < MOST_STATUSES:
+        _statuses.add(word)
+        return word
+    return "other"

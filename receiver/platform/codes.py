@@ -1,0 +1,279 @@
+"""The platform's words and codes as literal tables: what a status proves, what a code means and who can mend it.
+
+Source: the platform's public documents (receipt codes, statuses by channel, answers by API). A status decides what
+a receipt proves; a code only says why. No state is ever derived from a code: the two contradict each other in the
+platform's own samples.
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from receiver.messages.lattice import Channel, Fact
+
+
+class Class(IntEnum):
+    """Who can mend a failure. The numbers are stored."""
+
+    UNKNOWN = 0
+    RECIPIENT = 1
+    CONTENT = 2
+    POLICY = 3
+    CONFIGURATION = 4
+    TEMPORARY = 5
+    PLATFORM = 6
+
+    @property
+    def word(self) -> str:
+        """The class as clients and metrics read it."""
+        return self.name.lower()
+
+
+CHANNELS: dict[str, Channel] = {
+    "sms": Channel.SMS,
+    "voice": Channel.VOICE,
+    "push": Channel.PUSH,
+    "rt": Channel.RT,
+    "appmessaging": Channel.RT,
+    "inapp": Channel.RT,
+    "fb": Channel.MESSENGER,
+    "messenger": Channel.MESSENGER,
+    "facebook": Channel.MESSENGER,
+    "fbmessenger": Channel.MESSENGER,
+    "twitter": Channel.TWITTER,
+    "wechat": Channel.WECHAT,
+    "wa": Channel.WHATSAPP,
+    "whatsapp": Channel.WHATSAPP,
+    "rcs": Channel.RCS,
+    "email": Channel.EMAIL,
+    "applebusinesschat": Channel.APPLE,
+    "applemessages": Channel.APPLE,
+    "applemessagesforbusiness": Channel.APPLE,
+    "apple": Channel.APPLE,
+    "abc": Channel.APPLE,
+    "mms": Channel.MMS,
+    "instagram": Channel.INSTAGRAM,
+}
+
+# Statuses as letters and digits only, lower case: "Un-Delivered", "UNDELIVERED" and "undelivered" are one word.
+STATUSES: dict[str, Fact] = {
+    "queued": Fact.ACCEPTED,
+    "submitted": Fact.SUBMITTED,
+    "submit": Fact.SUBMITTED,
+    "submited": Fact.SUBMITTED,
+    "sent": Fact.SUBMITTED,
+    "delivered": Fact.DELIVERED,
+    "read": Fact.READ,
+    "seen": Fact.READ,
+    "undelivered": Fact.UNDELIVERED,
+    "notdelivered": Fact.UNDELIVERED,
+    "expired": Fact.UNDELIVERED,
+    "rejected": Fact.UNDELIVERED,
+    "failed": Fact.FAILED,
+    "bounce": Fact.BOUNCED,
+    "bounced": Fact.BOUNCED,
+    "complaint": Fact.COMPLAINED,
+    "complained": Fact.COMPLAINED,
+    "notverified": Fact.NOT_VERIFIED,
+    "invalid": Fact.INVALID,
+    "clicked": Fact.CLICKED,
+    "click": Fact.CLICKED,
+    # the relatives of the format: OMA, OneAPI
+    "deliveredtoterminal": Fact.DELIVERED,
+    "deliveredtonetwork": Fact.SUBMITTED,
+    "messagewaiting": Fact.SUBMITTED,
+    "deliveryuncertain": Fact.NOTED,
+    "deliveryimpossible": Fact.UNDELIVERED,
+    "deliverynotificationnotsupported": Fact.NO_RECEIPT,
+}
+
+VOICE_STATUSES: dict[str, Fact] = {
+    "offered": Fact.SUBMITTED,
+    "accepted": Fact.SUBMITTED,
+    "answered": Fact.DELIVERED,
+    "dropped": Fact.ENDED,
+    "released": Fact.ENDED,
+    "disconnected": Fact.ENDED,
+    "rejected": Fact.UNDELIVERED,
+    "noanswer": Fact.UNDELIVERED,
+    "busy": Fact.UNDELIVERED,
+    "others": Fact.UNDELIVERED,
+    "tromboneconnect": Fact.NOTED,
+    "tromboneconnected": Fact.NOTED,
+    "trombonerelease": Fact.NOTED,
+    "trombonereleased": Fact.NOTED,
+}
+
+
+def channel_of(word: str) -> Channel:
+    """The channel that the platform's `word` names, in any spelling; OTHER for one that we do not know."""
+    return CHANNELS.get(squeeze(word), Channel.OTHER)
+
+
+def fact_of(channel: Channel, status: str) -> Fact:
+    """What `status` proves on `channel`; UNKNOWN for a word that is in no table."""
+    word = squeeze(status)
+    if channel is Channel.VOICE and word in VOICE_STATUSES:
+        return VOICE_STATUSES[word]
+    return STATUSES.get(word, Fact.UNKNOWN)
+
+
+def squeeze(word: str) -> str:
+    """Letters and digits of `word`, lower case; at most 64 of them, for no known word is longer."""
+    return "".join(filter(str.isalnum, word[:128])).casefold()[:64]
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What a code says: who can mend it, and a plain sentence for a support agent."""
+
+    klass: Class
+    sentence: str
+
+
+_R, _C, _P, _F, _T, _X = (
+    Class.RECIPIENT,
+    Class.CONTENT,
+    Class.POLICY,
+    Class.CONFIGURATION,
+    Class.TEMPORARY,
+    Class.PLATFORM,
+)
+
+_ANY: dict[str, Meaning] = {
+    "7005": Meaning(_T, "The request expired on the platform before it was sent."),
+    "7006": Meaning(_T, "The platform had an internal error. Trying again later may work."),
+    "7104": Meaning(_F, "The app id that the message was sent with is not valid. The set-up must be corrected."),
+    "7105": Meaning(_R, "The platform has no customer profile for this recipient."),
+    "7108": Meaning(_F, "The message template is not valid. It must be corrected or approved."),
+    "7200": Meaning(_X, "The platform reports a failure without a status that it knows."),
+    "7314": Meaning(_F, "The application details that the message was sent with are not valid."),
+    "7500": Meaning(Class.UNKNOWN, "The message was delivered."),
+    "7501": Meaning(Class.UNKNOWN, "The message was handed to the operator."),
+    "7502": Meaning(Class.UNKNOWN, "The message was read."),
+    "7519": Meaning(Class.UNKNOWN, "The call was answered."),
+    "7520": Meaning(_R, "The e-mail bounced."),
+    "7521": Meaning(_R, "The recipient marked the e-mail as unwanted."),
+    "7522": Meaning(_F, "The address or the sender is not verified."),
+    "7523": Meaning(_R, "The e-mail address is not valid."),
+    "7528": Meaning(Class.UNKNOWN, "A link in the message was clicked."),
+    "7740": Meaning(_C, "The media in the message could not be used."),
+    "9002": Meaning(_P, "The recipient has not consented to receive this message."),
+    **{
+        str(code): Meaning(_P, "The contact policy forbids this message to this recipient.")
+        for code in (9000, 9001, 9003, 9004, 9005, 9006, 9007, 9008, 9009, 9010)
+    },
+}
+
+_SMS: dict[str, Meaning] = {
+    "7006": Meaning(_T, "The platform had an internal error. Trying again later may work."),
+    "7101": Meaning(_F, "The sender id is not valid for this route. The sender must be registered or changed."),
+    "7102": Meaning(_R, "The number is not a valid address. Check the recipient's number."),
+    "7107": Meaning(_C, "The message is too long."),
+    "7109": Meaning(_P, "The number is on a do-not-disturb list."),
+    "7111": Meaning(_C, "The operator took the message for spam."),
+    "7201": Meaning(_T, "The message failed at the operator. Trying again later may work."),
+    "7202": Meaning(_T, "The message failed at the platform. Trying again later may work."),
+    "7203": Meaning(_R, "The operator does not know this number. It is probably no longer in use."),
+    "7204": Meaning(_T, "There was not enough credit for the message."),
+    "7205": Meaning(_C, "The binary content of the message is faulty."),
+    "7206": Meaning(_T, "The memory of the recipient's SIM or phone is full."),
+    "7207": Meaning(_T, "The phone was switched off or out of coverage."),
+    "7208": Meaning(_T, "The message expired before the phone could be reached."),
+    "7209": Meaning(_T, "A part of the message was not delivered."),
+    "7210": Meaning(_F, "The billing of the account is not configured for this message."),
+    "7211": Meaning(_F, "The billing of the account is not configured for this message."),
+    "7283": Meaning(_R, "The number is a landline, which can't receive text messages."),
+    "7302": Meaning(_T, "More messages were sent than the rate limit allows."),
+    "7607": Meaning(_C, "This type of message is not allowed on this route."),
+    "7720": Meaning(_P, "The message was blocked."),
+}
+
+_VOICE: dict[str, Meaning] = {
+    "7401": Meaning(_T, "Nobody answered the call."),
+    "7402": Meaning(_T, "The line was busy."),
+    "7404": Meaning(_T, "The call did not succeed, for another reason."),
+    "7406": Meaning(_R, "The call was rejected."),
+    "7407": Meaning(Class.UNKNOWN, "The call was offered to the network."),
+    "7408": Meaning(Class.UNKNOWN, "The network accepted the call."),
+    "7409": Meaning(Class.UNKNOWN, "The call was dropped."),
+    "7410": Meaning(Class.UNKNOWN, "The call was disconnected."),
+    "7411": Meaning(Class.UNKNOWN, "The call was connected to a second line."),
+    "7412": Meaning(Class.UNKNOWN, "The second line was released."),
+}
+
+RECEIPT_CODES: dict[Channel | None, dict[str, Meaning]] = {
+    None: _ANY,
+    Channel.SMS: _SMS,
+    Channel.MMS: _SMS,
+    Channel.VOICE: _VOICE,
+}
+
+_ENVELOPE: dict[str, Meaning] = {
+    "7000": Meaning(_C, "The platform could not read the request as JSON."),
+    "7001": Meaning(_F, "The platform did not accept the service key."),
+    "7002": Meaning(_F, "The service key was missing from the request."),
+    "7003": Meaning(_C, "A mandatory field of the request was missing."),
+    "7004": Meaning(_C, "A field of the request had a value that the platform does not allow."),
+    "7007": Meaning(_F, "The service is not active on the platform."),
+    "7009": Meaning(_C, "The request had more than 1,000 destinations."),
+    "7020": Meaning(_T, "The platform's limit of transactions was reached."),
+}
+
+ANSWER_CODES: dict[str, dict[str, Meaning]] = {
+    "messaging": {
+        **_ENVELOPE,
+        "1001": Meaning(Class.UNKNOWN, "The platform has queued the message."),
+        "7005": Meaning(_T, "The request had expired."),
+        "7006": Meaning(_T, "The platform had an internal error. Trying again later may work."),
+    },
+    "event": {
+        **{code: _ENVELOPE[code] for code in ("7000", "7001", "7004", "7020")},
+        "1002": Meaning(Class.UNKNOWN, "The platform has queued the event."),
+        "7005": Meaning(_T, "The platform had an internal error. Trying again later may work."),
+        "7025": Meaning(_C, "A mandatory custom parameter of the event was missing."),
+        "7027": Meaning(_C, "The platform could not read the event as XML."),
+    },
+    "campaign": {
+        "1001": Meaning(_C, "The platform could not read the event as JSON."),
+        "1002": Meaning(_C, "A mandatory field of the event was missing."),
+        "1003": Meaning(_X, "The platform had no recommendation available."),
+    },
+}
+
+# E-mail bounces tell their cause in the description.
+BOUNCES: dict[str, Meaning] = {
+    "permanent_general": Meaning(_R, "The recipient's mail server refused the e-mail for good."),
+    "permanent_noemail": Meaning(_R, "There is no such e-mail address."),
+    "permanent_suppressed": Meaning(_P, "The address is on the platform's suppression list."),
+    "transient_general": Meaning(_T, "The recipient's mail server refused the e-mail for now."),
+    "transient_mailboxfull": Meaning(_T, "The recipient's mailbox is full."),
+    "transient_messagetoolarge": Meaning(_C, "The e-mail is too large for the recipient's mail server."),
+    "transient_contentrejected": Meaning(_C, "The recipient's mail server refused the content of the e-mail."),
+    "transient_attachmentrejected": Meaning(_C, "The recipient's mail server refused an attachment."),
+}
+_PERMANENT_SMTP = ("smtp;5", "smtp; 5")
+
+
+def receipt_meaning(channel: Channel, code: str, description: str = "", additional: str = "") -> Meaning | None:
+    """What a receipt's code says on `channel`; None for a code that is in no table."""
+    if channel is Channel.EMAIL and (bounce := BOUNCES.get(description.strip().casefold()[:64])):
+        if bounce is BOUNCES["transient_general"] and any(mark in additional for mark in _PERMANENT_SMTP):
+            return BOUNCES["permanent_general"]
+        return bounce
+    specific = RECEIPT_CODES.get(channel, {}).get(code)
+    return specific or _ANY.get(code) or (_SMS.get(code) if channel is Channel.OTHER else None)
+
+
+def answer_meaning(api: str, code: str) -> Meaning | None:
+    """What the code of an answer says in `api` ("messaging", "event", "campaign"); None for one in no table."""
+    return ANSWER_CODES[api].get(code)
+
+
+def known_code(code: str | None) -> str:
+    """`code` if it is in any table, else `other`, or `none`: a metric's label must stay bounded."""
+    if not code:
+        return "none"
+    return code if code in _KNOWN_CODES else "other"
+
+
+_KNOWN_CODES = frozenset(_ANY) | frozenset(_SMS) | frozenset(_VOICE) | frozenset(_ENVELOPE)

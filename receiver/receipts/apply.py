@@ -1,0 +1,62 @@
+"""The one way in: `apply` brings a group of receipts into the database, at least once told, exactly once in effect.
+
+Every feed calls it. It may be called again with the same receipts, in any order, by any number of processes.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+import asyncpg
+
+from receiver.database.pool import Connection
+from receiver.messages.changes import Change, change_of
+from receiver.messages.told import Feed, Reject, Told
+
+APPLY = "select * from apply_receipts_v1($1, $2, $3, $4::told_v1[], $5::reject_v1[])"
+
+# A deadlock's loser, and one that met a merge, look again; both are rare, and five times in a row is a fault.
+MOST_TRIES = 5
+MERGED_MEANWHILE = "RX001"
+RESULTS = {1: "applied", 2: "duplicate", 3: "late", 4: "forged"}
+
+
+class Applied(NamedTuple):
+    """What became of a group: a result for each receipt, in order, and the changes it made."""
+
+    results: list[str]
+    changes: list[Change]
+
+
+async def apply(
+    connection: Connection,
+    intake: UUID,
+    at: datetime,
+    feed: Feed,
+    group: Sequence[Told],
+    rejects: Sequence[Reject] = (),
+) -> Applied:
+    """Applies `group` and keeps `rejects` in one transaction; on return both are durable.
+
+    `intake` names the group in the ledger. Raises asyncpg.PostgresError, asyncpg.InterfaceError or OSError: then
+    nothing is known of the group, and it may be applied again.
+    """
+    for tries_left in range(MOST_TRIES - 1, -1, -1):
+        try:
+            rows = await connection.fetch(APPLY, intake, at, feed, group, rejects)
+            break
+        except (asyncpg.DeadlockDetectedError, asyncpg.SerializationError):
+            if not tries_left:
+                raise
+        except asyncpg.PostgresError as error:
+            if error.sqlstate != MERGED_MEANWHILE or not tries_left:
+                raise
+    results = [""] * len(group)
+    changes = []
+    for row in rows:
+        if row["n"] is None:
+            changes.append(change_of(row))
+        else:
+            results[row["n"] - 1] = RESULTS[row["outcome"]]
+    return Applied(results, changes)

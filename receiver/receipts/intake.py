@@ -1,0 +1,184 @@
+"""The group commit: what arrives while one commit is in flight becomes the next group.
+
+No lingering: waiting for company made every receipt slower and none faster. A body's waiter is answered when all its
+receipts are in Postgres and fsynced, or told that they are not.
+"""
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import asyncpg
+
+from receiver import metrics
+from receiver.database.pool import NOT_THERE, Connection, Pool
+from receiver.messages.changes import Change, count
+from receiver.messages.ids import Digest, TenantId, new_id
+from receiver.messages.lattice import Fact
+from receiver.messages.told import Feed, Reject, Told
+from receiver.platform.codes import Class, known_code
+from receiver.receipts.apply import apply
+from receiver.receipts.receipt import Reading
+
+log = logging.getLogger("receiver.intake")
+
+GROUP = 256  # receipts in one transaction: 6 ms of work in the database
+CAPACITY = 8_192  # receipts that wait: 32 groups, well under a second of a healthy database
+
+# Not the receipt's fault: connection, rollback, resources, operator, read-only, object in use, system.
+NOT_THE_RECEIPT = ("08", "25", "40", "53", "55", "57", "58")
+CLASSES = {int(c): c.word for c in Class}
+
+
+class NotDurable(Exception):
+    """The receipts could not be made durable now: the platform must tell them again."""
+
+
+class Full(NotDurable):
+    """Too many receipts wait already."""
+
+
+class _Item:
+    """One body on its way: its receipts, its rejects, and the future that its door waits for."""
+
+    __slots__ = ("done", "reading", "size")
+
+    def __init__(self, reading: Reading, done: asyncio.Future[None]) -> None:
+        self.reading, self.done = reading, done
+        self.size = len(reading.receipts) + len(reading.rejects)
+
+
+class Intake:
+    """Takes readings from the doors and commits them in groups. `run` is its worker; `close` drains it."""
+
+    def __init__(
+        self, pool: Pool, tenants: dict[TenantId, str], feed: Feed = Feed.PUSH, capacity: int = CAPACITY
+    ) -> None:
+        self._pool, self._tenants, self._feed, self._capacity = pool, tenants, feed, capacity
+        self._waiting: deque[_Item] = deque()
+        self._size = 0
+        self._wake = asyncio.Event()
+        self._closing = False
+        self.last_failure: str | None = None
+
+    async def take(self, reading: Reading) -> None:
+        """Returns when every receipt and reject of `reading` is durable. Raises NotDurable, or Full at once."""
+        item = _Item(reading, asyncio.get_running_loop().create_future())
+        if self._closing or (self._size + item.size > self._capacity and self._waiting):
+            raise Full
+        self._waiting.append(item)
+        self._size += item.size
+        self._wake.set()
+        await item.done
+
+    async def run(self) -> None:
+        """Commits group after group until closed and empty."""
+        while True:
+            if not self._waiting:
+                if self._closing:
+                    return
+                self._wake.clear()
+                await self._wake.wait()
+                continue
+            group = self._next_group()
+            try:
+                await self._commit(group)
+            except BaseException as error:
+                for item in group:
+                    if not item.done.done():
+                        item.done.set_exception(NotDurable(type(error).__name__))
+                if not isinstance(error, asyncpg.PostgresError | NotDurable | NOT_THERE):
+                    raise
+                self._tell_failure(error)
+            else:
+                self.last_failure = None
+                for item in group:
+                    if not item.done.done():  # its client may have gone
+                        item.done.set_result(None)
+
+    async def close(self) -> None:
+        """Takes nothing more; `run` returns when what waits is committed."""
+        self._closing = True
+        self._wake.set()
+
+    def _next_group(self) -> list[_Item]:
+        group: list[_Item] = []
+        size = 0
+        while self._waiting and (not group or size + self._waiting[0].size <= GROUP):
+            item = self._waiting.popleft()
+            size += item.size
+            group.append(item)
+        self._size -= size
+        metrics.WAITING.set(self._size)
+        return group
+
+    async def _commit(self, group: list[_Item]) -> None:
+        receipts = [r for item in group for r in item.reading.receipts]
+        rejects = [r for item in group for r in item.reading.rejects]
+        async with self._pool.acquire() as connection:
+            for start in range(0, max(len(receipts), 1), GROUP):  # a single body may be larger than a group
+                await self._apply(connection, receipts[start : start + GROUP], rejects if start == 0 else ())
+
+    async def _apply(self, connection: Connection, receipts: Sequence[Told], rejects: Sequence[Reject]) -> None:
+        """Applies a part of a group; a part that the database refuses is halved until the culprit stands alone."""
+        try:
+            await self._apply_once(connection, receipts, rejects)
+        except (asyncpg.PostgresError, ValueError, TypeError, OverflowError) as error:
+            if isinstance(error, asyncpg.PostgresError) and (error.sqlstate or "")[:2] in NOT_THE_RECEIPT:
+                raise
+            if len(receipts) + len(rejects) <= 1:
+                await self._quarantine(connection, receipts, error)
+                return
+            half = len(receipts) // 2
+            log.warning("group_refused", extra={"size": len(receipts), "sqlstate": getattr(error, "sqlstate", None)})
+            if not receipts:
+                raise
+            if rejects:
+                await self._apply(connection, (), rejects)
+                await self._apply(connection, receipts, ())
+            else:
+                await self._apply(connection, receipts[:half], ())
+                await self._apply(connection, receipts[half:], ())
+
+    async def _apply_once(self, connection: Connection, receipts: Sequence[Told], rejects: Sequence[Reject]) -> None:
+        began = time.perf_counter()
+        applied = await apply(connection, new_id(), datetime.now(UTC), self._feed, receipts, rejects)
+        metrics.COMMIT.observe(time.perf_counter() - began)
+        metrics.GROUP.observe(len(receipts) + len(rejects))
+        self._count(receipts, applied.results, rejects, applied.changes)
+
+    async def _quarantine(self, connection: Connection, receipts: Sequence[Told], error: Exception) -> None:
+        """Keeps the one receipt that the database refused, with the reason; raises if even that is refused."""
+        if not receipts:
+            raise NotDurable("a reject was refused") from error
+        told = receipts[0]
+        reason = f"{type(error).__name__} {getattr(error, 'sqlstate', None) or ''}".strip()
+        reject = Reject(
+            told.tenant, Digest(told.fingerprint), "database_refused", reason, told.raw, "{}", told.received_at
+        )
+        await self._apply_once(connection, (), [reject])
+        log.error("receipt_refused_by_database", extra={"reason": reason})
+
+    def _count(
+        self, receipts: Sequence[Told], results: Sequence[str], rejects: Sequence[Reject], changes: Sequence[Change]
+    ) -> None:
+        feed = self._feed.word
+        codes = {}
+        for told, result in zip(receipts, results, strict=True):
+            tenant = self._tenants.get(told.tenant, "unknown")
+            metrics.RECEIPTS.labels(told.channel.word, result, feed, tenant).inc()
+            if told.fact is Fact.UNKNOWN and result == "applied":
+                metrics.UNKNOWN_STATUSES.labels(told.channel.word, metrics.bounded_status(told.status)).inc()
+            if told.reason_key is not None:
+                codes[told.reason_key] = known_code(told.code)
+        for reject in rejects:
+            metrics.RECEIPTS.labels("none", "quarantined", feed, self._tenants.get(reject.tenant, "unknown")).inc()
+        count(changes, self._tenants, codes, CLASSES)
+
+    def _tell_failure(self, error: BaseException) -> None:
+        if self.last_failure is None:
+            log.error("intake_not_durable", extra={"reason": type(error).__name__, "detail": str(error)[:200]})
+        self.last_failure = str(error)[:200] or type(error).__name__

@@ -1,0 +1,238 @@
+"""Reading what the platform tells: from a body to receipts. Reading cannot raise.
+
+The dialects that unwrap a body are in `receipts/notification.py`; here one notification becomes one `Told`.
+"""
+
+import hashlib
+import re
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta, tzinfo
+from email.utils import parsedate_to_datetime
+
+import msgspec
+
+from receiver.messages.ids import (
+    Digest,
+    MessageId,
+    SubmissionId,
+    TenantId,
+    destination_digest,
+    digest,
+    leg_digest,
+    new_id,
+    parse_id,
+    transid_root,
+)
+from receiver.messages.lattice import RANK, clash, reason_key
+from receiver.messages.told import Reject, Told, transid_digest
+from receiver.platform.codes import channel_of, fact_of, receipt_meaning
+from receiver.receipts.notification import Notification, Unreadable, canonical, notifications
+
+FINGERPRINT_VERSION = b"\x01"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a body came from: whose it is, under which submission's URL, when, and the zone of bare time stamps."""
+
+    tenant: TenantId
+    submission_id: SubmissionId | None
+    received_at: datetime
+    zone: tzinfo = UTC
+    headers: str = "{}"
+
+
+@dataclass
+class Reading:
+    """What a body holds: receipts, and the parts in which none could be read."""
+
+    receipts: list[Told] = field(default_factory=list)
+    rejects: list[Reject] = field(default_factory=list)
+
+
+def read(body: bytes, source: Source) -> Reading:
+    """Every receipt in `body`. What can't be read comes back as a reject with its reason; nothing raises."""
+    reading = Reading()
+    try:
+        found = notifications(body)
+    except Unreadable as why:
+        reading.rejects.append(reject(body, source, why.reason, why.detail))
+        return reading
+    except Exception as error:
+        # The last line of defence: a body that breaks the reader is kept and told, never answered with an error.
+        reading.rejects.append(reject(body, source, "reader_failed", type(error).__name__))
+        return reading
+    for item in found:
+        if isinstance(item, Unreadable):
+            reading.rejects.append(reject(item.raw or body, source, item.reason, item.detail))
+            continue
+        try:
+            reading.receipts.append(_told(item, source))
+        except Exception as error:
+            reading.rejects.append(reject(item.raw, source, "reader_failed", type(error).__name__))
+    return reading
+
+
+def reject(body: bytes, source: Source, reason: str, detail: str | None) -> Reject:
+    """A body for the quarantine; the same body of the same tenant has the same digest."""
+    key = hashlib.blake2b(b"%d\0%s\0" % (source.tenant, reason.encode()) + body, digest_size=16).digest()
+    return Reject(source.tenant, digest(key.hex()), reason, detail, body, source.headers, source.received_at)
+
+
+def fingerprint(notification: Notification) -> bytes:
+    """128 bits that say which telling this is: the notification's own fields as told, whatever wrapped them."""
+    return hashlib.sha256(FINGERPRINT_VERSION + canonical(notification)).digest()[:16]
+
+
+def _told(n: Notification, source: Source) -> Told:
+    inner, outer = n.inner, n.outer
+
+    def first(*names: str) -> str:
+        """The first of `names` that says something, beside deliveryInfo or inside it."""
+        for name in names:
+            for fields in (outer, inner):
+                if (value := fields.get(name)) not in (None, "") and (text := text_of(value)):
+                    return text
+        return ""
+
+    status = first("deliverystatus", "status")
+    destination = first("destination", "address")
+    transid = first("transid", "requestid", "messageid", "transactionid") or _last_segment(
+        outer.get("link") or inner.get("link")
+    )
+    correlationid = _expanded(first("correlationid", "clientcorrelator"))
+    callback = _expanded(first("callbackdata"))
+    code = first("code")
+    description = first("description")
+    additional = first("additionalinfo")
+    subtid = first("subtid")
+
+    channel = channel_of(first("deliverychannel", "channel"))
+    fact = fact_of(channel, status)
+    print_ = fingerprint(n)
+    meaning = receipt_meaning(channel, code, description, additional)
+    klass = int(meaning.klass) if meaning else 0
+    reason = reason_key(fact, bool(code), klass != 0, print_)
+    leg = leg_digest("", destination)
+    described = " · ".join(part for part in (description, additional) if part)
+    return Told(
+        tenant=source.tenant,
+        submission_id=source.submission_id,
+        candidate=_as_message_id(correlationid),
+        transid_key=_key(transid, correlationid, callback if "address" in inner else "", print_),
+        leg_key=leg_digest(subtid, destination) if subtid else leg,
+        issued_leg_key=leg,
+        fresh=MessageId(new_id()),
+        fingerprint=print_,
+        channel=channel,
+        fact=fact,
+        rank=RANK[fact],
+        clash=clash(channel, fact),
+        reason_key=reason,
+        reason_class=klass if reason else None,
+        received_at=source.received_at,
+        told_at=moment(first("timestamp"), source.zone),
+        status=status,
+        code=code or None,
+        code_key=digest(code) if code else None,
+        description=described or None,
+        destination=destination or None,
+        destination_type=first("destinationtype") or None,
+        destination_key=destination_digest(destination),
+        subtid=subtid or None,
+        device=first("deviceid", "pushid") or None,
+        carrier=first("carrier") or None,
+        message_count=_count(first("messagecount")),
+        transid=transid or None,
+        correlationid=correlationid or None,
+        correlation_key=digest(correlationid) if correlationid else None,
+        callback_data=callback or None,
+        callback_key=digest(callback) if callback else None,
+        raw=n.raw,
+    )
+
+
+def _key(transid: str, correlationid: str, oneapi_callback: str, print_: bytes) -> Digest:
+    """What names a message that is not ours: its transid, else its correlationid; never a phone number alone.
+
+    OneAPI hubs put the id of the request into callbackData. A receipt without any id can't be joined to another:
+    its own fingerprint is its key.
+    """
+    if transid:
+        return transid_digest(transid_root(transid))
+    if correlationid:
+        return digest(f"c\0{correlationid.casefold()}")
+    if oneapi_callback:
+        return digest(f"b\0{oneapi_callback}")
+    return digest(f"f\0{print_.hex()}")
+
+
+def _as_message_id(correlationid: str) -> MessageId | None:
+    identity = parse_id(correlationid) if correlationid else None
+    return MessageId(identity) if identity else None
+
+
+_TEMPLATE = re.compile(r"\$\([A-Za-z_.]{1,64}\)")
+
+
+def _expanded(text: str) -> str:
+    """`text`, or nothing where it is a template that the platform did not fill in: `$(callbackData)`."""
+    return "" if text.startswith("$(") and _TEMPLATE.fullmatch(text) else text
+
+
+def _last_segment(link: object) -> str:
+    """The last path segment of OneAPI's `link.href`: the id of the request, where nothing else names it."""
+    if isinstance(link, list):
+        link = link[0] if link else None
+    if not isinstance(link, dict):
+        return ""
+    href = next((v for k, v in link.items() if k.lower() == "href"), None)
+    return text_of(href).rstrip("/").rpartition("/")[2] if isinstance(href, str) else ""
+
+
+def _count(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 6 else None
+
+
+def text_of(value: object) -> str:
+    """Any JSON value as text that Postgres can hold: blanks stripped, NUL and lone surrogates replaced."""
+    if isinstance(value, str):
+        text = value.strip()
+    elif isinstance(value, bool):
+        text = "true" if value else "false"
+    elif isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        text = str(int(value))
+    elif isinstance(value, int | float):
+        text = str(value)
+    elif value is None:
+        text = ""
+    else:
+        text = msgspec.json.encode(value).decode()
+    if "\0" in text:
+        text = text.replace("\0", "\ufffd")
+    if not text.isascii():
+        text = text.encode("utf-8", "replace").decode() if _SURROGATE.search(text) else text
+    return text
+
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_SHORT_OFFSET = re.compile(r"([+-])(\d)(:?\d\d)$")
+_EPOCH = re.compile(r"\d{10}|\d{13}")
+_EARLIEST, _LATEST = datetime(1990, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
+
+
+def moment(text: str, zone: tzinfo) -> datetime | None:
+    """A time stamp as told, in UTC; bare ones are in `zone`; None for what is no time, or outside 1990 to 2100."""
+    if not text or len(text) > 64:
+        return None
+    try:
+        if _EPOCH.fullmatch(text):
+            when = datetime.fromtimestamp(0, UTC) + timedelta(seconds=int(text[:10]))
+        elif text[0].isdigit():
+            when = datetime.fromisoformat(_SHORT_OFFSET.sub(r"\g<1>0\2\3", text))
+        else:
+            when = parsedate_to_datetime(text)
+        when = (when if when.tzinfo else when.replace(tzinfo=zone)).astimezone(UTC)
+    except (ValueError, OverflowError, TypeError):
+        return None
+    return when if _EARLIEST <= when < _LATEST else None

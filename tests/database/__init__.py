@@ -1,0 +1,1 @@
+"""Tests of the room `database`, on a real Postgres."""
