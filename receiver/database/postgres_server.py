@@ -29,6 +29,7 @@ NAME = "receiver"
 # sun_path holds 108 bytes on Linux and 104 on macOS, with the closing zero.
 SOCKET_BYTES = 100
 SOCKET_ELSEWHERE = "/tmp/receiver-"  # where the data folder's own path is too long
+UNFINISHED = "postgres.new-"
 # A start after a crash replays at most max_wal_size, 1 GB: well under a minute on a slow disk.
 START_SECONDS = 300.0
 # A fast stop writes one checkpoint, at most the shared buffers; an immediate one writes and loses nothing.
@@ -103,14 +104,14 @@ class Server:
     def initialise(self) -> None:
         """Make the cluster, its password and its database, and put them in the place of the empty folder.
 
-        The caller is alone with it. A try that was killed leaves a folder beside it, removed by the next one.
+        The caller is alone with it. A try that was killed leaves a folder beside it, removed by a later start.
         """
         if any(self.cluster.iterdir()):
             raise EmbeddedError(
                 f"{self.cluster} is neither empty nor a Postgres cluster: move it away, or choose another folder."
             )
-        work = self.data_dir / "postgres.new"
-        shutil.rmtree(work, ignore_errors=True)
+        # Of a new name each time: the programs of a killed try may still be at work in theirs.
+        work = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=self.data_dir))
         password = secrets.token_urlsafe(32)
         try:
             self.user.own_folder(work, password=password)
@@ -135,6 +136,8 @@ class Server:
             process, said = None, 0
         else:
             self._clear(found)
+            for unfinished in self.data_dir.glob(f"{UNFINISHED}*"):
+                shutil.rmtree(unfinished, ignore_errors=True)
             if not self.password_file.exists():
                 self._renew_password()
             said = self.log.stat().st_size if self.log.exists() else 0

@@ -6,8 +6,7 @@ The dialects that unwrap a body are in `receipts/notification.py`; here one noti
 import hashlib
 import re
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta, tzinfo
-from email.utils import parsedate_to_datetime
+from datetime import UTC, datetime, tzinfo
 
 import msgspec
 
@@ -26,6 +25,7 @@ from receiver.messages.ids import (
 from receiver.messages.lattice import RANK, clash, reason_key
 from receiver.messages.told import Reject, Told, transid_digest
 from receiver.platform.codes import channel_of, fact_of, receipt_meaning
+from receiver.platform.times import moment
 from receiver.receipts.notification import Notification, Unreadable, canonical, notifications
 
 FINGERPRINT_VERSION = b"\x01"
@@ -216,23 +216,3 @@ def text_of(value: object) -> str:
 
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_SHORT_OFFSET = re.compile(r"([+-])(\d)(:?\d\d)$")
-_EPOCH = re.compile(r"\d{10}|\d{13}")
-_EARLIEST, _LATEST = datetime(1990, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
-
-
-def moment(text: str, zone: tzinfo) -> datetime | None:
-    """A time stamp as told, in UTC; bare ones are in `zone`; None for what is no time, or outside 1990 to 2100."""
-    if not text or len(text) > 64:
-        return None
-    try:
-        if _EPOCH.fullmatch(text):
-            when = datetime.fromtimestamp(0, UTC) + timedelta(seconds=int(text[:10]))
-        elif text[0].isdigit():
-            when = datetime.fromisoformat(_SHORT_OFFSET.sub(r"\g<1>0\2\3", text))
-        else:
-            when = parsedate_to_datetime(text)
-        when = (when if when.tzinfo else when.replace(tzinfo=zone)).astimezone(UTC)
-    except (ValueError, OverflowError, TypeError):
-        return None
-    return when if _EARLIEST <= when < _LATEST else None

@@ -1,0 +1,123 @@
+"""What every door shares: limits, problem answers, request ids. Knows no room.
+
+A failure is `application/problem+json` (RFC 9457) with a stable `code`, and every broken field in one answer.
+"""
+
+import contextvars
+import re
+import secrets
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+from starlette.datastructures import MutableHeaders
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+request_id: contextvars.ContextVar[str | None] = contextvars.ContextVar("request_id", default=None)
+_GOOD_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+class FieldError(NamedTuple):
+    """One broken field: where it is (a JSON pointer, or a parameter's name), a stable code, and what to do."""
+
+    pointer: str
+    code: str
+    detail: str
+
+
+class Problem(Exception):
+    """A failure that the client is told: HTTP status, stable code, one sentence, broken fields, extra headers."""
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        title: str,
+        errors: Sequence[FieldError] = (),
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(title)
+        self.status, self.code, self.title, self.errors, self.headers = status, code, title, errors, headers or {}
+
+
+class JsonResponse(Response):
+    """Any value that msgspec can encode."""
+
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        return msgspec.json.encode(content)
+
+
+async def problem_response(request: Request, error: Exception) -> Response:
+    """The answer to a Problem."""
+    assert isinstance(error, Problem)
+    body = {
+        "type": "about:blank",
+        "status": error.status,
+        "code": error.code,
+        "title": error.title,
+        "errors": [e._asdict() for e in error.errors],
+        "request_id": request_id.get(),
+    }
+    return JsonResponse(body, error.status, error.headers, media_type="application/problem+json")
+
+
+async def not_found(request: Request, error: Exception) -> Response:
+    """The answer to a path that is no door, or a method that a door does not take."""
+    status = getattr(error, "status_code", 404)
+    headers = getattr(error, "headers", None) or {}
+    if status == 405:
+        problem = Problem(405, "method_not_allowed", "This door does not take that method.", headers=dict(headers))
+    else:
+        problem = Problem(404, "not_found", "There is no such door: see /openapi.json.")
+    return await problem_response(request, problem)
+
+
+async def failed(request: Request, error: Exception) -> Response:
+    """The answer to a fault of ours: the client learns the request id, the log has the rest."""
+    return await problem_response(request, Problem(500, "internal_error", "Something failed here; it has been logged."))
+
+
+async def read_json(request: Request, limit: int) -> Any:
+    """The JSON value of the body. Raises Problem 413 over `limit` bytes, 400 for what is not JSON."""
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > limit:
+            raise Problem(
+                413, "body_too_large", f"The body is larger than {limit} bytes.", headers={"connection": "close"}
+            )
+    try:
+        return msgspec.json.decode(bytes(body).removeprefix(b"\xef\xbb\xbf"))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise Problem(400, "not_json", "The body is not JSON.", [FieldError("", "7000", reason)]) from None
+
+
+class RequestIds:
+    """Gives each request an id, the client's own where it is a sane one, and echoes it as X-Request-ID."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # The receipts door is the hot path and has no use for it.
+        if scope["type"] != "http" or scope["path"].startswith("/notify/"):
+            await self._app(scope, receive, send)
+            return
+        told = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
+        identity = told if _GOOD_REQUEST_ID.fullmatch(told) else secrets.token_hex(8)
+        token = request_id.set(identity)
+
+        async def with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)["x-request-id"] = identity
+            await send(message)
+
+        try:
+            await self._app(scope, receive, with_id)
+        finally:
+            request_id.reset(token)
