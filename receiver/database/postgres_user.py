@@ -55,7 +55,7 @@ class PostgresUser:
             )
         except (OSError, subprocess.SubprocessError) as error:
             raise EmbeddedError(
-                f"{words[0]} can't be started as user {self.name} ({error}): run the receiver as an ordinary"
+                f"Postgres can't be started as user {self.name} ({error}): run the receiver as an ordinary"
                 " user, or as a root that may change its user."
             ) from error
 

@@ -29,13 +29,17 @@ def messaging_body(content: bytes, recipients: Sequence[Recipient], notifyurl: s
 
 
 class Outcome(Enum):
-    """What came of a call. LATER and NOT_SENT are tried again; UNCERTAIN never is: it may have been sent."""
+    """What came of a call, or of not calling (EXPIRED).
+
+    LATER and NOT_SENT are tried again; UNCERTAIN never is: it may have been sent.
+    """
 
     ACCEPTED = "accepted"
     REFUSED = "refused"
     LATER = "later"
     NOT_SENT = "not_sent"
     UNCERTAIN = "uncertain"
+    EXPIRED = "expired"
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,11 @@ import asyncpg
 
 from receiver.database.pool import Connection
 from receiver.messages.changes import Change, change_of
+from receiver.messages.store import MOST_TRIES, may_try_again
 from receiver.messages.told import Feed, Reject, Told
 
 APPLY = "select * from apply_receipts_v1($1, $2, $3, $4::told_v1[], $5::reject_v1[])"
 
-# A deadlock's loser, and one that met a merge, look again; both are rare, and five times in a row is a fault.
-MOST_TRIES = 5
-MERGED_MEANWHILE = "RX001"
 RESULTS = {1: "applied", 2: "duplicate", 3: "late", 4: "forged"}
 
 
@@ -46,11 +44,8 @@ async def apply(
         try:
             rows = await connection.fetch(APPLY, intake, at, feed, group, rejects)
             break
-        except (asyncpg.DeadlockDetectedError, asyncpg.SerializationError):
-            if not tries_left:
-                raise
         except asyncpg.PostgresError as error:
-            if error.sqlstate != MERGED_MEANWHILE or not tries_left:
+            if not tries_left or not may_try_again(error):
                 raise
     results = [""] * len(group)
     changes = []

@@ -1,0 +1,130 @@
+"""The last word on a submission: the platform's answer, or our own, merged by the same fold as every receipt."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+
+import asyncpg
+import msgspec
+
+from receiver.database.pool import Connection, Pool
+from receiver.messages.changes import Change
+from receiver.messages.ids import Digest, MessageId, leg_digest, transid_root
+from receiver.messages.lattice import Channel, Fact
+from receiver.messages.store import MOST_TRIES, apply_known, connect, may_try_again
+from receiver.messages.told import Feed, Told, told_by_us, transid_digest
+from receiver.platform.codes import answer_meaning
+from receiver.platform.wire import QUEUED, Answer, AnswerItem, Outcome, Recipient
+from receiver.sending import outbox
+from receiver.sending.outbox import Claim, Load
+
+# A key for each pair of transid and recipient, where the platform gave another number of transids than of entries.
+MOST_KEYS = 20_000
+
+EXPIRED = Answer(
+    Outcome.EXPIRED,
+    (AnswerItem("expired", None, "The message expired before it could be sent."),),
+    description="expired before it was sent",
+)
+ABANDONED = Answer(
+    Outcome.UNCERTAIN, description="the process that sent it ended before the answer was stored: it may have been sent"
+)
+
+
+async def settle(
+    pool: Pool, claim: Claim, load: Load, answer: Answer, at: datetime, *, keep_content: bool
+) -> tuple[list[Change], dict[bytes, str]]:
+    """Merges the last word on a submission, erases its content and takes it out of the outbox, in one transaction.
+
+    Returns what changed, and the code of each reason. Raises asyncpg.PostgresError or OSError: nothing was stored.
+    """
+    told = [_told(claim, load, recipient, item, answer, at) for recipient, item in _items(load.recipients, answer)]
+    ids = [MessageId(recipient.message_id) for recipient in load.recipients]
+    keys = _keys(claim, load.recipients, answer)
+    feed = Feed.ANSWER if answer.http_status is not None else Feed.OWN
+    changes: list[Change] = []
+    async with pool.acquire() as connection:
+        for tries_left in range(MOST_TRIES - 1, -1, -1):
+            try:
+                async with connection.transaction():
+                    changes = await connect(connection, at, claim.tenant, keys)
+                    changes += await apply_known(connection, at, feed, ids, told)
+                    await add_attempt(connection, claim, answer, at)
+                    await connection.execute(outbox.SETTLE, claim.submission_id, at, keep_content)
+                break
+            except asyncpg.PostgresError as error:
+                if not tries_left or not may_try_again(error):
+                    raise
+    return changes, {t.reason_key: t.code or "none" for t in told if t.reason_key is not None}
+
+
+async def postpone(pool: Pool, claim: Claim, answer: Answer, at: datetime, due_at: datetime) -> None:
+    """Notes an attempt that is no fact, and lets the submission be claimed again at `due_at`."""
+    async with pool.acquire() as connection, connection.transaction():
+        await add_attempt(connection, claim, answer, at)
+        await connection.execute(outbox.LATER, claim.submission_id, due_at)
+
+
+async def add_attempt(connection: Connection, claim: Claim, answer: Answer, at: datetime) -> None:
+    """A row of the timeline: what came of this call."""
+    await connection.execute(
+        outbox.ADD_ATTEMPT,
+        claim.submission_id,
+        claim.attempts,
+        at,
+        answer.outcome.value,
+        answer.http_status,
+        answer.code,
+        answer.description,
+    )
+
+
+def _items(recipients: Sequence[Recipient], answer: Answer) -> Iterator[tuple[Recipient, AnswerItem]]:
+    """What the platform says of each recipient: one item each, in order, or the first for all."""
+    each = len(answer.items) == len(recipients)
+    first = answer.items[0] if answer.items else AnswerItem("", None, answer.description)
+    if not each and answer.outcome is Outcome.ACCEPTED:
+        first = next(item for item in answer.items if item.code == QUEUED)
+    for index, recipient in enumerate(recipients):
+        yield recipient, answer.items[index] if each else first
+
+
+FACTS = {Outcome.REFUSED: Fact.REFUSED, Outcome.UNCERTAIN: Fact.UNCERTAIN, Outcome.EXPIRED: Fact.EXPIRED}
+
+
+def _told(claim: Claim, load: Load, recipient: Recipient, item: AnswerItem, answer: Answer, at: datetime) -> Told:
+    fact = FACTS.get(answer.outcome) or (Fact.ACCEPTED if item.code == QUEUED else Fact.REFUSED)
+    meaning = answer_meaning("messaging", item.code)
+    shared = len(answer.items) != len(load.recipients) and len(answer.items) > 1
+    raw = msgspec.json.encode({"code": item.code, "transid": item.transid, "description": item.description})
+    identity = b"\0".join((b"\x01own", claim.submission_id.bytes, fact.name.encode() if fact.name else b"", raw))
+    return told_by_us(
+        tenant=claim.tenant,
+        submission_id=claim.submission_id,
+        message_id=MessageId(recipient.message_id),
+        channel=Channel(load.channel),
+        destination=recipient.value,
+        fact=fact,
+        fingerprint=hashlib.sha256(identity).digest()[:16],
+        at=at,
+        status=answer.outcome.value if item.code != QUEUED else "queued",
+        code=item.code or None,
+        code_class=int(meaning.klass) if meaning else 0,
+        description=item.description,
+        transid=None if shared else item.transid,
+        raw=raw,
+    )
+
+
+def _keys(claim: Claim, recipients: Sequence[Recipient], answer: Answer) -> list[tuple[Digest, Digest, MessageId]]:
+    """Under which transid each message is filed. Where the numbers differ, under each of them: the recipient tells."""
+    if answer.outcome is not Outcome.ACCEPTED:
+        return []
+    each = len(answer.items) == len(recipients)
+    keys: dict[tuple[Digest, Digest], MessageId] = {}
+    for index, recipient in enumerate(recipients):
+        leg, identity = leg_digest("", recipient.value), MessageId(recipient.message_id)
+        for item in (answer.items[index],) if each else answer.items:
+            if item.transid and item.code == QUEUED and len(keys) < MOST_KEYS:
+                keys[transid_digest(transid_root(item.transid)), leg] = identity
+    return [(transid, leg, identity) for (transid, leg), identity in keys.items()]
