@@ -1,6 +1,6 @@
 """What Prometheus scrapes: the names and labels of this process's figures. Knows no room; docs/metrics.md lists all.
 
-Changes are counted, not tellings: a receipt told again changes nothing. Labels are words of our own tables, never an id.
+Changes are counted, not tellings: a receipt told again changes nothing. Labels are words of our own tables.
 """
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest

@@ -105,7 +105,7 @@ class RequestIds:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         # The receipts door is the hot path and has no use for it.
-        if scope["type"] != "http" or scope["path"].startswith("/notify/"):
+        if scope["type"] != "http" or scope["path"].startswith("/notify"):
             await self._app(scope, receive, send)
             return
         told = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")

@@ -29,7 +29,7 @@ def week_of(moment: datetime) -> date:
 
 
 async def ensure_weeks(connection: Connection, now: datetime) -> list[date]:
-    """Makes the partitions of last week (for clocks that differ), this one and the next ones; returns the new weeks."""
+    """Makes the partitions of last week (clocks differ), of this and the next ones; returns the new weeks."""
     async with connection.transaction():
         await connection.execute(ONE_AT_A_TIME)
         have = {row["starts_on"] for row in await connection.fetch(WEEKS)}

@@ -174,7 +174,7 @@ def _one(outer: Fields, info: Fields, told: Fields, raw: bytes) -> Notification 
 
 
 def lowered(fields: Fields) -> Fields:
-    """`fields` with lower-case keys. Where two differ only in case the documented spelling wins, else the first by name."""
+    """`fields` with lower-case keys. Of two that differ only in case the documented one wins, else the first by name."""
     low = {key.lower(): value for key, value in fields.items()}
     if len(low) < len(fields):
         for key in sorted(fields, key=lambda k: (k in DOCUMENTED, k), reverse=True)[::-1]:

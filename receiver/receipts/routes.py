@@ -63,7 +63,7 @@ class NotifyDoor:
         await send(answer[1] if scope["method"] != "HEAD" else {"type": "http.response.body", "body": b""})
 
     async def _handle(self, scope: Scope, receive: Receive) -> Answer | None:
-        token = self._tokens.read(scope["path_params"]["token"])
+        token = self._tokens.read(scope["path_params"].get("token", "").rstrip("/"))
         tenant = self._tenant_of(token.tenant) if token else None
         if token is None or tenant is None:
             return NOT_OURS

@@ -1,0 +1,43 @@
+# Two commands do everything on a fresh machine: `make run` and `make test`. Neither changes the system.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+export RECEIVER_DATA_DIR ?= $(CURDIR)/.demo
+.DEFAULT_GOAL := help
+.PHONY: help run test setup check format tools bench clean
+
+help: ## Show this.
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+run: setup ## Try it: embedded Postgres, simulated platform, the service, six SMS. Ctrl-C ends it.
+	@exec $(BIN)/receiver demo
+
+test: setup ## Run all tests. A test whose tool pip can't bring is skipped with the reason.
+	@env -u RECEIVER_DATA_DIR $(BIN)/python -m pytest
+
+setup: $(STAMP) ## Make the virtual environment in .venv.
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.12 ...") if sys.version_info < (3, 11) else 0'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[embedded,dev]'
+	@touch $(STAMP)
+
+check: setup ## Lint, types, structure, dashboards up to date.
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/python -m pytest tests/test_structure.py
+	@$(BIN)/python grafana/build.py --check
+
+format: setup ## Put the code into its one format.
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+tools: ## Install the programs that pip can't bring (Debian, as root): promtool, Chromium, nginx, wrk.
+	@.ci/tools
+
+clean: ## Remove the virtual environment and the demo's data.
+	rm -rf $(VENV) .demo

@@ -1,0 +1,228 @@
+"""The one module that knows every room: pools, workers, routes, and the order of closing."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+
+import asyncpg
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from receiver import metrics, openapi
+from receiver.access.keys import Keys
+from receiver.access.tenants import Tenants
+from receiver.access.tokens import NotifyTokens
+from receiver.database.migrate import require_schema
+from receiver.database.partitions import ensure_weeks
+from receiver.database.pool import NOT_THERE, Pool, open_pool
+from receiver.messages.ids import born_at, new_id
+from receiver.openapi import Operation, Parameter
+from receiver.platform.client import PlatformClient
+from receiver.queries import routes as query_routes
+from receiver.queries.routes import QueryDoor
+from receiver.receipts.intake import Intake
+from receiver.receipts.routes import NotifyDoor
+from receiver.sending import routes as sending_routes
+from receiver.sending.dispatcher import Dispatcher
+from receiver.sending.routes import SendingDoor
+from receiver.settings import Settings
+from receiver.upkeep.partitions import PartitionKeeper
+from receiver.web import JsonResponse, Problem, RequestIds, failed, not_found, problem_response
+from receiver.workers import Worker
+
+log = logging.getLogger("receiver.app")
+
+TOKEN = Parameter("token", "The token of `receiver notify-url`, or of a submission's notifyurl.", "path")
+OPERATIONS: Sequence[Operation] = (
+    *sending_routes.OPERATIONS,
+    *query_routes.OPERATIONS,
+    Operation(
+        "POST",
+        "/notify/{token}",
+        "tell_receipts",
+        "The platform's receipts. 200 only once they are durable, understood or not.",
+        {
+            200: ("Durable.", "text/plain"),
+            401: ("No token of ours.", "text/plain"),
+            413: ("Over the limit.", "text/plain"),
+            503: ("Not durable: tell it again.", "text/plain"),
+        },
+        parameters=[TOKEN],
+        body={"description": "deliveryInfoNotification, in any of its dialects"},
+    ),
+    Operation(
+        "GET",
+        "/notify/{token}",
+        "test_notifyurl",
+        "The platform tests the address (by HEAD).",
+        {200: ("The token is good.", "text/plain"), 401: ("No token of ours.", "text/plain")},
+        parameters=[TOKEN],
+    ),
+    Operation("GET", "/livez", "livez", "The process runs.", {200: ("It does.", "text/plain")}),
+    Operation(
+        "GET",
+        "/readyz",
+        "readyz",
+        "Whether this process can make a receipt durable, and what is wrong elsewhere.",
+        {200: ("Ready.", "application/json"), 503: ("Not ready, or draining.", "application/json")},
+    ),
+    Operation("GET", "/metrics", "metrics", "For Prometheus.", {200: ("The figures.", "text/plain")}),
+    Operation("GET", "/openapi.json", "openapi", "This document.", {200: ("OpenAPI 3.1.", "application/json")}),
+)
+
+WRITERS = 3  # the intake's group, the upkeep, and one to spare
+READERS = 8
+SENDERS = 8
+
+
+@dataclass
+class House:
+    """A running receiver: its application, its workers in the order of closing, and what it knows of itself."""
+
+    settings: Settings
+    tenants: Tenants
+    tokens: NotifyTokens
+    intake: Intake
+    dispatcher: Dispatcher
+    write_pool: Pool
+    read_pool: Pool
+    workers: list[tuple[str, Worker]]
+    app: Starlette = field(init=False)
+    draining: bool = False
+
+    def drain(self) -> None:
+        """From now on /readyz says no: a balancer sends nothing more."""
+        self.draining = True
+
+    async def readyz(self, request: Request) -> Response:
+        """200 as long as a receipt can be made durable here; all else that is wrong is a warning."""
+        warnings = [*self.dispatcher.trouble.values()]
+        if settings_warnings := self._without_platform():
+            warnings.extend(settings_warnings)
+        ready = not self.draining and await self._can_write()
+        if self.draining:
+            warnings.insert(0, "this process is draining")
+        elif not ready:
+            warnings.insert(0, "the database does not answer: receipts are answered 503")
+        return JsonResponse({"ready": ready, "warnings": warnings}, 200 if ready else 503)
+
+    def _without_platform(self) -> list[str]:
+        return [
+            f"tenant {tenant.name} has no platform address or key: it can listen, not send"
+            for tenant in self.settings.tenants
+            if not (tenant.platform_url and tenant.platform_key)
+        ]
+
+    async def _can_write(self) -> bool:
+        try:
+            async with asyncio.timeout(2.0), self.write_pool.acquire() as connection:
+                return await connection.fetchval("select not pg_is_in_recovery()") is True
+        except (asyncpg.PostgresError, TimeoutError, *NOT_THERE):
+            return False
+
+
+async def livez(request: Request) -> Response:
+    """The process runs."""
+    return Response("alive\n", media_type="text/plain")
+
+
+async def scrape(request: Request) -> Response:
+    """For Prometheus: touches no table."""
+    return Response(metrics.scrape(), media_type=metrics.CONTENT_TYPE)
+
+
+async def contract(request: Request) -> Response:
+    """The OpenAPI document."""
+    return JsonResponse(openapi.document(OPERATIONS))
+
+
+@contextlib.asynccontextmanager
+async def open_house(settings: Settings, dsn: str, secret: str) -> AsyncIterator[House]:
+    """Connects, builds every room, and closes the pools at the end. Raises DatabaseError in one sentence."""
+    tenants = Tenants(settings.tenants)
+    tokens = NotifyTokens(secret, settings.secret_previous)
+    async with contextlib.AsyncExitStack() as stack:
+        write_pool = await _pool(stack, dsn, "intake", WRITERS, writer=True)
+        async with write_pool.acquire() as connection:
+            await require_schema(connection)
+            await tenants.load(connection)
+            await ensure_weeks(connection, born_at(new_id()))
+        send_pool = await _pool(stack, dsn, "sending", SENDERS, writer=True)
+        read_pool = await _pool(stack, dsn, "queries", READERS, writer=False)
+        client = await stack.enter_async_context(
+            PlatformClient(settings.platform_timeout, settings.dispatch_concurrency)
+        )
+        intake = Intake(write_pool, tenants.names)
+        dispatcher = Dispatcher(
+            send_pool,
+            client,
+            tenants,
+            tokens,
+            settings.public_url,
+            concurrency=settings.dispatch_concurrency,
+            timeout=settings.platform_timeout,
+            keep_content=settings.keep_content,
+        )
+        keeper = PartitionKeeper(write_pool)
+        workers: list[tuple[str, Worker]] = [("dispatcher", dispatcher), ("partitions", keeper), ("intake", intake)]
+        house = House(settings, tenants, tokens, intake, dispatcher, write_pool, read_pool, workers)
+        keys = Keys(read_pool)
+        house.app = _application(
+            house,
+            NotifyDoor(tokens, tenants.at_the_door, intake, settings.max_body),
+            SendingDoor(send_pool, keys, tenants, dispatcher.wake, settings.max_body),
+            QueryDoor(read_pool, keys),
+        )
+        yield house
+
+
+async def _pool(stack: contextlib.AsyncExitStack, dsn: str, name: str, size: int, *, writer: bool) -> Pool:
+    pool = await open_pool(dsn, name, size, writer=writer)
+
+    async def close() -> None:
+        try:
+            await asyncio.wait_for(pool.close(), 2.0)
+        except (TimeoutError, asyncpg.PostgresError, *NOT_THERE):
+            pool.terminate()
+
+    stack.push_async_callback(close)
+    return pool
+
+
+def _application(house: House, notify: NotifyDoor, sending: SendingDoor, queries: QueryDoor) -> Starlette:
+    return Starlette(
+        routes=[
+            # any path below: a 404 would lose a receipt for ever, a 401 is told again
+            Route("/notify", notify),
+            Route("/notify/{token:path}", notify),
+            *sending.routes(),
+            *queries.routes(),
+            Route("/livez", livez),
+            Route("/readyz", house.readyz),
+            Route("/metrics", scrape),
+            Route("/openapi.json", contract),
+        ],
+        middleware=[Middleware(RequestIds)],
+        exception_handlers={
+            Problem: problem_response,
+            404: not_found,
+            405: not_found,
+            asyncpg.PostgresError: _database_away,
+            asyncpg.InterfaceError: _database_away,
+            OSError: _database_away,
+            TimeoutError: _database_away,
+            500: failed,
+        },
+    )
+
+
+async def _database_away(request: Request, error: Exception) -> Response:
+    """A door that needs the database, and it does not answer."""
+    log.error("database_failed", extra={"reason": type(error).__name__, "door": request.scope.get("path", "")[:20]})
+    problem = Problem(503, "database_away", "The database does not answer: try again.", headers={"retry-after": "5"})
+    return await problem_response(request, problem)

@@ -1,0 +1,59 @@
+"""`receiver serve` and `receiver sandbox`: the long-running commands."""
+
+import socket
+from typing import Annotated
+
+import typer
+
+from receiver import logs
+from receiver.app import open_house
+from receiver.cli.house import database, run, secret_of
+from receiver.sandbox.server import build as simulated_platform
+from receiver.sandbox.settings import SandboxSettings
+from receiver.settings import Settings, read_settings
+from receiver.workers import listen, run_beside, server_for
+
+
+def serve() -> None:
+    """Serve all doors. Settings come from RECEIVER_…: see docs/settings.md.
+
+    Exactly one of RECEIVER_DATABASE_URL and RECEIVER_DATA_DIR names the database; run `receiver migrate` first.
+    SIGTERM and Ctrl-C finish what is in hand and leave with 0.
+    """
+    settings = read_settings()
+    logs.set_up(settings.log_level)
+    bound = listen(settings.host, settings.port)
+    with database(settings, exclusive=True) as dsn:
+        code = run(_serve(settings, dsn, secret_of(settings), bound))
+    raise typer.Exit(code)
+
+
+async def _serve(settings: Settings, dsn: str, secret: str, bound: socket.socket) -> int:
+    async with open_house(settings, dsn, secret) as house:
+        server = server_for(house.app)
+        typer.echo(f"receiver listens on http://{settings.host}:{settings.port}", err=True)
+        return await run_beside(server, house.workers, sockets=[bound], on_drain=house.drain)
+
+
+def sandbox(
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on, on loopback.")] = 8001,
+    key: Annotated[str, typer.Option(help="The service key that it accepts.")] = "sandbox",
+    speed: Annotated[
+        float, typer.Option(min=0, help="Factor on the platform's delays: 0.1 is ten times faster.")
+    ] = 1.0,
+    seed: Annotated[int, typer.Option(help="Decides what happens to numbers that are not magic.")] = 0,
+) -> None:
+    """Simulate the platform: Messaging v1, its answers and its receipts, on this machine.
+
+    Magic numbers: 447700900001 delivered, …2 undelivered, …3 failed, …4 silent, …5 told twice, …6 told before the
+    answer.
+    """
+    logs.set_up("info")
+    bound = listen("127.0.0.1", port)
+    typer.echo(f"the simulated platform listens on http://127.0.0.1:{port} (key: {key})", err=True)
+    raise typer.Exit(run(_sandbox(key, speed, seed, bound)))
+
+
+async def _sandbox(key: str, speed: float, seed: int, bound: socket.socket) -> int:
+    app = simulated_platform(SandboxSettings(keys=(key,), speed=speed, seed=seed))
+    return await run_beside(server_for(app), [("sandbox", app.state.sandbox)], sockets=[bound])

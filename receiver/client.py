@@ -1,0 +1,89 @@
+"""The Python client of a receiver: small, typed, and what the command line itself uses."""
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx2
+
+from receiver.errors import ReceiverError
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+
+
+class ApiError(ReceiverError):
+    """The receiver said no: `status`, its stable `code`, and the broken fields in words."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status, self.code = status, code
+
+
+class Client:
+    """Speaks HTTP with one receiver. The key is not in its repr."""
+
+    def __init__(self, url: str, api_key: str, timeout: float = 30.0) -> None:
+        self._url = url.rstrip("/")
+        self._http = httpx2.Client(
+            base_url=self._url, headers={"authorization": f"Bearer {api_key}"}, timeout=timeout, trust_env=False
+        )
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
+        """A client for RECEIVER_URL with RECEIVER_API_KEY, or the key in the file RECEIVER_API_KEY_FILE."""
+        key, file = environment.get("RECEIVER_API_KEY", ""), environment.get("RECEIVER_API_KEY_FILE", "")
+        if not key and file:
+            try:
+                key = Path(file).read_text().strip()
+            except OSError as error:
+                raise ReceiverError(f"RECEIVER_API_KEY_FILE: {file} can't be read: {error.strerror}") from None
+        if not key:
+            raise ReceiverError("RECEIVER_API_KEY is missing: make a key with `receiver keys create`")
+        return cls(environment.get("RECEIVER_URL") or DEFAULT_URL, key)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._http.close()
+
+    def send(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Hands in a Messaging v1 body; returns batch_id and messages. Raises ApiError."""
+        return self._call("POST", "/v1/messages", json=body)
+
+    def get(self, message_id: str) -> dict[str, Any]:
+        """One message with its timeline. Raises ApiError, with status 404 for one that is not there."""
+        return self._call("GET", f"/v1/messages/{message_id}")
+
+    def find(self, filters: Mapping[str, str | list[str]]) -> Iterator[dict[str, Any]]:
+        """All messages that `filters` (the parameters of GET /v1/messages) let through, newest first, page after page. Raises ApiError."""
+        cursor: dict[str, str] = {}
+        while True:
+            page = self._call("GET", "/v1/messages", params={**filters, **cursor})
+            yield from page["messages"]
+            if not page["next_cursor"]:
+                return
+            cursor = {"cursor": page["next_cursor"]}
+
+    def _call(self, method: str, path: str, **how: Any) -> dict[str, Any]:
+        try:
+            response = self._http.request(method, path, **how)
+        except httpx2.HTTPError as error:
+            raise ReceiverError(
+                f"no receiver answers at {self._url} ({type(error).__name__}): is it running, is RECEIVER_URL right?"
+            ) from None
+        try:
+            body: dict[str, Any] = response.json()
+        except ValueError:
+            raise ApiError(
+                response.status_code, "no_json", f"{self._url} is no receiver: it answered no JSON"
+            ) from None
+        if response.status_code >= 400:
+            lines = [f"{body.get('title', 'refused')} ({response.status_code} {body.get('code', '')})"]
+            lines += [f"  {e['pointer'] or 'body'}: {e['detail']}" for e in body.get("errors", [])]
+            raise ApiError(response.status_code, str(body.get("code", "")), "\n".join(lines))
+        return body

@@ -1,0 +1,177 @@
+"""What tests share: running coroutines, a database of one's own, a receiver as a real process."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import asyncpg
+import httpx2
+
+from receiver.access.keys import SCOPES, create_key
+from receiver.access.tokens import NotifyTokens
+from receiver.database.pool import connect
+from receiver.messages.ids import TenantId
+
+T = TypeVar("T")
+
+SECRET = "a secret for tests only"
+PLATFORM_KEY = "a platform key for tests only"
+
+
+def run(main: Coroutine[Any, Any, T]) -> T:
+    """The result of a coroutine, on a loop of its own."""
+    return asyncio.run(main)
+
+
+@dataclass(frozen=True)
+class Database:
+    """A database on the tests' server."""
+
+    server: str
+    name: str
+
+    @property
+    def dsn(self) -> str:
+        return self.server.replace("/receiver?", f"/{self.name}?")
+
+    def fetch(self, query: str, *values: object) -> list[asyncpg.Record]:
+        """The rows of a query."""
+
+        async def work() -> list[asyncpg.Record]:
+            connection = await connect(self.dsn, "tests")
+            try:
+                return await connection.fetch(query, *values)
+            finally:
+                await connection.close()
+
+        return run(work())
+
+    def value(self, query: str, *values: object) -> Any:
+        """The first value of a query."""
+        return self.fetch(query, *values)[0][0]
+
+    def tenant(self, name: str = "default") -> TenantId:
+        """The number of a tenant, made when missing."""
+        self.fetch("insert into tenant (name) values ($1) on conflict do nothing", name)
+        return TenantId(self.value("select id from tenant where name = $1", name))
+
+    def key(self, *scopes: str, tenant: str = "default") -> str:
+        """A new API key."""
+        number = self.tenant(tenant)
+
+        async def work() -> str:
+            connection = await connect(self.dsn, "tests")
+            try:
+                return await create_key(connection, number, "tests", scopes or SCOPES)
+            finally:
+                await connection.close()
+
+        return run(work())
+
+    def counts(self) -> dict[str, int]:
+        """The number of rows of every table that holds data."""
+        tables = [
+            row["relname"]
+            for row in self.fetch(
+                "select relname from pg_class where relkind in ('r', 'p') and not relispartition"
+                " and relnamespace = 'public'::regnamespace"
+            )
+        ]
+        return {table: int(self.value(f"select count(*) from {table}")) for table in tables}
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def eventually(holds: Callable[[], Any], seconds: float = 15.0, every: float = 0.02) -> Any:
+    """The first true value of `holds`, asked again and again for at most `seconds`."""
+    deadline = time.monotonic() + seconds
+    while True:
+        value = holds()
+        if value:
+            return value
+        assert time.monotonic() < deadline, f"not within {seconds} s: {holds}"
+        time.sleep(every)
+
+
+def receiver_command() -> list[str]:
+    """How to start the command line of this checkout."""
+    return [sys.executable, "-m", "receiver"]
+
+
+@dataclass
+class Receiver:
+    """A `receiver serve` in a process of its own."""
+
+    url: str
+    process: "subprocess.Popen[bytes]"
+    database: Database
+    log: Path
+
+    def notify_url(self, tenant: str = "default") -> str:
+        return f"{self.url}/notify/{NotifyTokens(SECRET).sign(tenant)}"
+
+    def client(self, key: str | None = None) -> httpx2.Client:
+        headers = {"authorization": f"Bearer {key}"} if key else {}
+        return httpx2.Client(base_url=self.url, headers=headers, trust_env=False, timeout=20)
+
+
+@contextlib.contextmanager
+def receiver_process(
+    database: Database, folder: Path, *, platform_url: str = "http://127.0.0.1:9", **environment: str
+) -> Iterator[Receiver]:
+    """Starts `receiver serve` and ends it. Its log is in `folder`."""
+    port = free_port()
+    settings = {
+        "RECEIVER_DATABASE_URL": database.dsn,
+        "RECEIVER_PORT": str(port),
+        "RECEIVER_PUBLIC_URL": f"http://127.0.0.1:{port}",
+        "RECEIVER_PLATFORM_URL": platform_url,
+        "RECEIVER_PLATFORM_KEY": PLATFORM_KEY,
+        "RECEIVER_SECRET": SECRET,
+        **environment,
+    }
+    log = folder / f"receiver-{port}.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [*receiver_command(), "serve"], env={**os.environ, **settings}, stdout=output, stderr=output
+        )
+    receiver = Receiver(f"http://127.0.0.1:{port}", process, database, log)
+    try:
+        eventually(lambda: process.poll() is not None or _ready(receiver.url))
+        assert process.poll() is None, log.read_text()
+        yield receiver
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(25)
+            except subprocess.TimeoutExpired:
+                process.kill()
+        process.wait()
+
+
+def _ready(url: str) -> bool:
+    try:
+        return httpx2.get(f"{url}/readyz", trust_env=False).status_code == 200
+    except httpx2.HTTPError:
+        return False
+
+
+def now() -> datetime:
+    """Now, with a zone."""
+    return datetime.now(UTC)
