@@ -29,6 +29,7 @@ check: setup ## Lint, types, structure, dashboards up to date.
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/mypy grafana
 	@$(BIN)/python -m pytest tests/test_structure.py
 	@$(BIN)/python grafana/build.py --check
 

@@ -19,7 +19,7 @@ from receiver.access.tenants import Tenants
 from receiver.access.tokens import NotifyTokens
 from receiver.database.migrate import require_schema
 from receiver.database.partitions import ensure_weeks
-from receiver.database.pool import NOT_THERE, Pool, open_pool
+from receiver.database.pool import NOT_THERE, Pool, can_write, open_pool
 from receiver.messages.ids import born_at, new_id
 from receiver.openapi import Operation, Parameter
 from receiver.platform.client import PlatformClient
@@ -104,7 +104,7 @@ class House:
         warnings = [*self.dispatcher.trouble.values()]
         if settings_warnings := self._without_platform():
             warnings.extend(settings_warnings)
-        ready = not self.draining and await self._can_write()
+        ready = not self.draining and await can_write(self.write_pool)
         if self.draining:
             warnings.insert(0, "this process is draining")
         elif not ready:
@@ -117,13 +117,6 @@ class House:
             for tenant in self.settings.tenants
             if not (tenant.platform_url and tenant.platform_key)
         ]
-
-    async def _can_write(self) -> bool:
-        try:
-            async with asyncio.timeout(2.0), self.write_pool.acquire() as connection:
-                return await connection.fetchval("select not pg_is_in_recovery()") is True
-        except (asyncpg.PostgresError, TimeoutError, *NOT_THERE):
-            return False
 
 
 async def livez(request: Request) -> Response:

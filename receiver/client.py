@@ -60,7 +60,10 @@ class Client:
         return self._call("GET", f"/v1/messages/{message_id}")
 
     def find(self, filters: Mapping[str, str | list[str]]) -> Iterator[dict[str, Any]]:
-        """All messages that `filters` (the parameters of GET /v1/messages) let through, newest first, page after page. Raises ApiError."""
+        """All messages that `filters` let through, newest first, page after page. Raises ApiError.
+
+        The filters are the parameters of GET /v1/messages.
+        """
         cursor: dict[str, str] = {}
         while True:
             page = self._call("GET", "/v1/messages", params={**filters, **cursor})

@@ -17,6 +17,9 @@ from receiver.web import Problem
 SCOPES = ("send", "read", "content", "admin")
 
 INSERT = "insert into api_key (tenant, name, prefix, hash, scopes) values ($1, $2, $3, $4, $5)"
+INSERT_KNOWN = """
+insert into api_key (tenant, name, prefix, hash, scopes) values ($1, $2, $3, $4, $5) on conflict (prefix) do nothing
+"""
 BY_PREFIX = "select tenant, hash, scopes, expires_at, revoked_at from api_key where prefix = $1"
 
 # A revoked key stops working within these seconds, in every process.
@@ -50,6 +53,11 @@ async def create_key(connection: Connection, tenant: TenantId, name: str, scopes
     key = new_key()
     await connection.execute(INSERT, tenant, name, prefix_of(key), hash_of(key), list(scopes))
     return key
+
+
+async def ensure_key(connection: Connection, tenant: TenantId, name: str, scopes: Sequence[str], key: str) -> None:
+    """Makes a key that is known beforehand, unless it is there already."""
+    await connection.execute(INSERT_KNOWN, tenant, name, prefix_of(key), hash_of(key), list(scopes))
 
 
 def prefix_of(key: str) -> str | None:

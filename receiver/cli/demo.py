@@ -12,13 +12,12 @@ import uvicorn
 from rich.console import Console
 
 from receiver import logs
-from receiver.access.keys import SCOPES, hash_of, new_key, prefix_of
+from receiver.access.keys import SCOPES, ensure_key, new_key, prefix_of
 from receiver.app import House, open_house
-from receiver.cli.house import database, kept_secret, run, secret_of
+from receiver.cli.opening import database, kept_secret, run, secret_of
 from receiver.cli.tables import messages_table, state_text
 from receiver.client import Client
 from receiver.database.migrate import migrate
-from receiver.database.pool import connect
 from receiver.errors import ReceiverError
 from receiver.sandbox.magic import TABLE as MAGIC
 from receiver.sandbox.server import build as simulated_platform
@@ -29,12 +28,6 @@ from receiver.workers import listen, run_beside, server_for
 SPEED = 0.5  # the simulated platform's delays: every fate is told within four seconds
 WATCH_SECONDS = 8.0
 PLATFORM_KEY = "demo-platform-key"
-
-ENSURE_KEY = """
-insert into api_key (tenant, name, prefix, hash, scopes)
-select id, 'demo', $1, $2, $3 from tenant where name = 'default' on conflict (prefix) do nothing
-"""
-ENSURE_TENANT = "insert into tenant (name) values ('default') on conflict do nothing"
 
 DataDir = Annotated[
     Path | None,
@@ -128,12 +121,10 @@ async def _run(
     settings: Settings, dsn: str, url: str, key: str, bound: socket.socket, platform: socket.socket, console: Console
 ) -> int:
     await migrate(dsn)
-    connection = await connect(dsn, "demo")
-    await connection.execute(ENSURE_TENANT)
-    await connection.execute(ENSURE_KEY, prefix_of(key), hash_of(key), list(SCOPES))
-    await connection.close()
     sandbox_app = simulated_platform(SandboxSettings(keys=(PLATFORM_KEY,), speed=SPEED))
     async with open_house(settings, dsn, secret_of(settings)) as house:
+        async with house.write_pool.acquire() as connection:
+            await ensure_key(connection, house.tenants.id_of("default"), "demo", SCOPES, key)
         server = server_for(house.app)
         story = _Story(lambda closing: _tell(server, house, url, key, console))
         workers = [

@@ -9,7 +9,7 @@ import typer
 from receiver.access.keys import SCOPES, create_key, prefix_of, scopes_of
 from receiver.access.tenants import Tenants
 from receiver.access.tokens import NotifyTokens
-from receiver.cli.house import database, run, secret_of
+from receiver.cli.opening import database, run, secret_of
 from receiver.database.migrate import migrate as bring_up
 from receiver.database.migrate import require_schema
 from receiver.database.partitions import ensure_weeks

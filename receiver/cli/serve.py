@@ -7,7 +7,7 @@ import typer
 
 from receiver import logs
 from receiver.app import open_house
-from receiver.cli.house import database, run, secret_of
+from receiver.cli.opening import database, run, secret_of
 from receiver.sandbox.server import build as simulated_platform
 from receiver.sandbox.settings import SandboxSettings
 from receiver.settings import Settings, read_settings

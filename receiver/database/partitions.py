@@ -29,7 +29,7 @@ def week_of(moment: datetime) -> date:
 
 
 async def ensure_weeks(connection: Connection, now: datetime) -> list[date]:
-    """Makes the partitions of last week (clocks differ), of this and the next ones; returns the new weeks."""
+    """Makes the partitions of last week (clocks differ), of this and the next ones."""
     async with connection.transaction():
         await connection.execute(ONE_AT_A_TIME)
         have = {row["starts_on"] for row in await connection.fetch(WEEKS)}
@@ -53,7 +53,8 @@ async def _create(connection: Connection, week: date) -> None:
             f"for values from ('{first_id}') to ('{end_id}') {HOT.get(table, '')}"
         )
     await connection.execute(
-        f"create table change_{name} partition of change for values from ('{start.isoformat()}') to ('{end.isoformat()}')"
+        f"create table change_{name} partition of change "
+        f"for values from ('{start.isoformat()}') to ('{end.isoformat()}')"
     )
     await connection.execute(
         f"create table quarantine_{name} partition of quarantine "

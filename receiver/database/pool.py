@@ -62,6 +62,19 @@ async def connect(dsn: str, name: str, **server_settings: str) -> "asyncpg.Conne
     return await in_words(dsn, start)
 
 
+CAN_WRITE = "select not pg_is_in_recovery()"
+PROBE_SECONDS = 2.0
+
+
+async def can_write(pool: Pool) -> bool:
+    """Whether the database answers within two seconds and takes writes."""
+    try:
+        async with asyncio.timeout(PROBE_SECONDS), pool.acquire() as connection:
+            return await connection.fetchval(CAN_WRITE) is True
+    except (asyncpg.PostgresError, TimeoutError, *NOT_THERE):
+        return False
+
+
 async def in_words(dsn: str, start: Callable[[], Awaitable[T]]) -> T:
     """What `start` gives; a failure to connect becomes a DatabaseError that says what to do."""
     try:
