@@ -249,17 +249,24 @@ begin
        where k.transid_key = t.transid_key and k.leg_key = t.leg_key and k.tenant = t.tenant and k.message_id >= p_oldest
        order by k.generation limit 1) w;
 
+  -- born are those whose own id won. The same receipt may stand twice in a group, and a try whose answer was lost may
+  -- have committed meanwhile: then the message is there already.
   insert into message (id, tenant, origin, channel, created_at, destination, destination_type, destination_key,
                        correlationid, correlation_key, callback_data, callback_key, late_of)
-  select t.fresh, t.tenant, 2, t.channel, p_at, coalesce(t.destination, ''), coalesce(t.destination_type, ''), t.destination_key,
+  select distinct on (t.fresh) t.fresh, t.tenant, 2, t.channel, p_at, coalesce(t.destination, ''),
+         coalesce(t.destination_type, ''), t.destination_key,
          t.correlationid, t.correlation_key, t.callback_data, t.callback_key,
          case when t.submission_id < p_oldest then coalesce(t.candidate, t.submission_id) end
     from unnest(p_group) with ordinality t join unnest(v_ids) with ordinality v(id, n) on v.n = t.ordinality
-   where v.id = t.fresh;
+   where v.id = t.fresh
+   order by t.fresh, t.ordinality
+  on conflict do nothing;
   insert into message_state (id, tenant, origin, channel, changed_at)
-  select t.fresh, t.tenant, 2, t.channel, p_at
+  select distinct on (t.fresh) t.fresh, t.tenant, 2, t.channel, p_at
     from unnest(p_group) with ordinality t join unnest(v_ids) with ordinality v(id, n) on v.n = t.ordinality
-   where v.id = t.fresh;
+   where v.id = t.fresh
+   order by t.fresh, t.ordinality
+  on conflict do nothing;
 
   return query select v.n, v.id from unnest(v_ids) with ordinality v(id, n);
 end $f$;

@@ -1,0 +1,1 @@
+"""Journeys: real processes, sockets and Postgres; counts, not times."""
