@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export RECEIVER_DATA_DIR ?= $(CURDIR)/.demo
 .DEFAULT_GOAL := help
-.PHONY: help run test setup check format tools bench clean
+.PHONY: help run test setup check format tools clean
 
 help: ## Show this.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-8s %s\n", $$1, $$2}'

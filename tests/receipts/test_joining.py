@@ -1,0 +1,214 @@
+"""How a receipt finds its message: the order of the rules, and what is never believed."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from receiver.database.partitions import rotate_keys
+from receiver.database.pool import Connection, connect
+from receiver.messages.ids import MessageId, SubmissionId, TenantId, first_id_at, leg_digest, new_id, transid_root
+from receiver.messages.lattice import Channel, State
+from receiver.messages.store import connect as file_under
+from receiver.messages.told import Feed, transid_digest
+from receiver.receipts.apply import Applied, apply
+from receiver.sending import outbox
+from receiver.sending.request import Asked, Request
+from tests.receipts.tellings import assert_books_balance, body, told_of
+from tests.support import Database, now
+
+ONE, TWO = "447700900001", "447700900002"
+
+
+def with_connection(database: Database, work: Callable[[Connection], Awaitable[None]]) -> None:
+    """Runs `work` on a connection; the books must balance afterwards."""
+
+    async def wrapped() -> None:
+        connection = await connect(database.dsn, "tests")
+        await work(connection)
+        await assert_books_balance(connection)
+        await connection.close()
+
+    asyncio.run(wrapped())
+
+
+async def issue(connection: Connection, tenant: TenantId, *numbers: str) -> tuple[list[MessageId], SubmissionId]:
+    """Messages of ours in one submission."""
+    asked = tuple(Asked("msisdn", number, number, "order-1") for number in numbers)
+    accepted = await outbox.accept(
+        connection, tenant, Request(Channel.SMS, b"{}", asked, None, None, None, 2, None), now()
+    )
+    ids = [identity for identity, _ in accepted.messages]
+    return ids, await connection.fetchval("select submission_id from message where id = $1", ids[0])
+
+
+def delivered(destination: str, **more: Any) -> dict[str, Any]:
+    """A deliveryInfo that says delivered."""
+    return {"deliveryChannel": "SMS", "deliveryStatus": "Delivered", "destination": destination, "code": "7500", **more}
+
+
+async def tell(connection: Connection, tenant: TenantId, raw: bytes, submission: SubmissionId | None = None) -> Applied:
+    return await apply(connection, new_id(), now(), Feed.PUSH, [told_of(raw, tenant, submission)])
+
+
+async def state(connection: Connection, message: UUID) -> State:
+    return State(await connection.fetchval("select state from message_state where id = $1", message))
+
+
+def test_our_id_in_the_correlationid_finds_the_message_in_any_spelling(database: Database) -> None:
+    tenant = database.tenant()
+
+    async def work(connection: Connection) -> None:
+        for spell in (str, lambda i: str(i).upper(), lambda i: f"urn:uuid:{i}", lambda i: i.hex):
+            (message,), _ = await issue(connection, tenant, ONE)
+            await tell(connection, tenant, body(delivered(ONE), f"t{message}", spell(message)))
+            assert await state(connection, message) is State.DELIVERED
+        assert await connection.fetchval("select count(*) from message where origin = 2") == 0
+
+    with_connection(database, work)
+
+
+def test_the_submission_of_the_url_and_the_recipient_find_the_message(database: Database) -> None:
+    tenant = database.tenant()
+
+    async def work(connection: Connection) -> None:
+        (one, two), submission = await issue(connection, tenant, ONE, TWO)
+        await tell(connection, tenant, body(delivered(f"+{TWO}"), "unknown"), submission)
+        assert (await state(connection, one), await state(connection, two)) == (State.QUEUED, State.DELIVERED)
+
+    with_connection(database, work)
+
+
+def test_the_only_message_of_the_url_is_found_whatever_recipient_is_told(database: Database) -> None:
+    tenant = database.tenant()
+
+    async def work(connection: Connection) -> None:
+        (message,), submission = await issue(connection, tenant, ONE)
+        await tell(connection, tenant, body(delivered("device-7"), "unknown"), submission)
+        assert await state(connection, message) is State.DELIVERED
+        found = await connection.fetchval("select elsewhere from receipt where message_id = $1", message)
+        assert found, "the other recipient can be searched for"
+
+    with_connection(database, work)
+
+
+def test_what_the_answer_named_is_found_by_transid_and_recipient(database: Database) -> None:
+    tenant = database.tenant()
+
+    async def work(connection: Connection) -> None:
+        (one, two), _ = await issue(connection, tenant, ONE, TWO)
+        keys = [(transid_digest(transid_root("Ab-1")), leg_digest("", n), m) for n, m in ((ONE, one), (TWO, two))]
+        async with connection.transaction():
+            await file_under(connection, now(), tenant, keys)
+        await tell(connection, tenant, body(delivered(ONE, subtid="node"), "AB-1_17_2"))
+        assert (await state(connection, one), await state(connection, two)) == (State.DELIVERED, State.QUEUED)
+
+    with_connection(database, work)
+
+
+def test_a_phone_number_alone_joins_nothing(database: Database) -> None:
+    tenant = database.tenant()
+
+    async def work(connection: Connection) -> None:
+        (message,), _ = await issue(connection, tenant, ONE)
+        await tell(connection, tenant, body(delivered(ONE), ""))
+        await tell(connection, tenant, body(delivered(ONE, code="7501"), ""))
+        assert await state(connection, message) is State.QUEUED
+        assert await connection.fetchval("select count(*) from message where origin = 2") == 2
+
+    with_connection(database, work)
+
+
+def test_another_tenants_id_is_only_text(database: Database) -> None:
+    tenant, other = database.tenant(), database.tenant("other")
+
+    async def work(connection: Connection) -> None:
+        (message,), _ = await issue(connection, tenant, ONE)
+        await tell(connection, other, body(delivered(ONE), "t", str(message)))
+        assert await state(connection, message) is State.QUEUED
+        observed = await connection.fetchrow("select tenant, correlationid from message where origin = 2")
+        assert observed is not None
+        assert (observed["tenant"], observed["correlationid"]) == (other, str(message))
+
+    with_connection(database, work)
+
+
+def test_a_claim_under_the_url_of_another_submission_is_kept_and_not_believed(database: Database) -> None:
+    tenant = database.tenant()
+
+    async def work(connection: Connection) -> None:
+        (victim,), _ = await issue(connection, tenant, ONE)
+        _, submission = await issue(connection, tenant, TWO)
+        raw = body(delivered(ONE), "t", str(victim))
+        applied = await tell(connection, tenant, raw, submission)
+        assert applied.results == ["forged"]
+        assert await state(connection, victim) is State.QUEUED
+        kept = await connection.fetchrow("select reason, body from quarantine")
+        assert kept is not None
+        assert (kept["reason"], kept["body"]) == ("forged", raw)
+        assert await connection.fetchval("select forged from intake") == 1
+
+    with_connection(database, work)
+
+
+def test_one_transid_over_two_flow_nodes_is_two_messages(database: Database) -> None:
+    tenant = database.tenant()
+
+    async def work(connection: Connection) -> None:
+        for node in ("a", "b", "a"):
+            info = delivered(ONE, Description=f"told by {node}", subtid=node)
+            await tell(connection, tenant, body(info, "flow-1"))
+        assert await connection.fetchval("select count(*) from message") == 2
+
+    with_connection(database, work)
+
+
+def test_an_observed_message_whose_answer_comes_later_becomes_a_tombstone_of_ours(database: Database) -> None:
+    tenant = database.tenant()
+
+    async def work(connection: Connection) -> None:
+        (message,), _ = await issue(connection, tenant, ONE)
+        await tell(connection, tenant, body(delivered(ONE), "t-9"))
+        observed = await connection.fetchval("select id from message where origin = 2")
+        for _ in range(2):  # the answer may be merged again
+            async with connection.transaction():
+                await file_under(connection, now(), tenant, [(transid_digest("t-9"), leg_digest("", ONE), message)])
+        assert await state(connection, message) is State.DELIVERED
+        assert await connection.fetchval("select merged_into from message_state where id = $1", observed) == message
+        assert await connection.fetchval("select count(*) from receipt where message_id = $1", observed) == 1, "kept"
+        await tell(connection, tenant, body(delivered(ONE, deliveryStatus="Read", code="7502"), "t-9"))
+        assert await state(connection, message) is State.READ
+
+    with_connection(database, work)
+
+
+def test_a_receipt_of_a_submission_whose_week_is_gone_is_late_and_kept(database: Database) -> None:
+    tenant = database.tenant()
+
+    async def work(connection: Connection) -> None:
+        long_ago = datetime.now(UTC) - timedelta(days=400)
+        submission, message = (UUID(int=first_id_at(long_ago).int | (7 << 76) | (2 << 62) | n) for n in (1, 2))
+        raw = body(delivered(ONE), "t-old", str(message))
+        applied = await tell(connection, tenant, raw, SubmissionId(submission))
+        assert applied.results == ["late"]
+        observed = await connection.fetchrow("select late_of, destination from message where origin = 2")
+        assert observed is not None
+        assert (observed["late_of"], observed["destination"]) == (message, ONE)
+
+    with_connection(database, work)
+
+
+def test_a_key_of_an_older_generation_is_found_and_not_born_again(database: Database) -> None:
+    tenant = database.tenant()
+
+    async def work(connection: Connection) -> None:
+        await tell(connection, tenant, body(delivered(ONE), "t-1"))
+        assert await rotate_keys(connection, timedelta(0)) == 2
+        await tell(connection, tenant, body(delivered(ONE, deliveryStatus="Read"), "t-1"))
+        await tell(connection, tenant, body(delivered(ONE), "t-2"))
+        rows = await connection.fetch("select generation from message_key order by generation")
+        assert [row["generation"] for row in rows] == [1, 2]
+        assert await connection.fetchval("select count(*) from message") == 2
+
+    with_connection(database, work)
