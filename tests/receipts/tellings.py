@@ -1,7 +1,7 @@
 """Receipts as a platform could tell them, and what the database believes of them."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from receiver.database.pool import Connection
 from receiver.messages.ids import SubmissionId, TenantId
-from receiver.messages.lattice import TIMES, Fact, Fold, State
+from receiver.messages.lattice import TIMES, Fact, Fold, State, fold
 from receiver.messages.told import Told
 from receiver.receipts.receipt import Source, read
 
@@ -76,11 +76,21 @@ select s.*, (select count(*) from receipt r where r.message_id = s.id and r.feed
 """
 
 
-async def belief(connection: Connection, message: UUID) -> tuple[Fold, int]:
-    """What the database believes of a message, and how many receipts it keeps."""
+Belief = tuple[Fold, int | None, int]
+
+
+async def belief(connection: Connection, message: UUID) -> Belief:
+    """What the database believes of a message, the class of its reason, and how many receipts it keeps."""
     row = await connection.fetchrow(BELIEF, message)
     assert row is not None
-    return fold_of(row), row["receipts"]
+    return fold_of(row), row["reason_class"], row["receipts"]
+
+
+def truth(told: Sequence[Told]) -> Belief:
+    """What it must believe."""
+    belief = fold(told)
+    classes = {t.reason_key: t.reason_class for t in told}
+    return belief, classes.get(belief.reason_key), len({t.fingerprint for t in told})
 
 
 def fold_of(row: asyncpg.Record) -> Fold:
@@ -121,8 +131,3 @@ async def assert_books_balance(connection: Connection) -> None:
     assert [tuple(row) for row in await connection.fetch(LOG_SUMS)] == []
     assert await connection.fetchval(LOG_IS_A_CHAIN) == 0
     assert await connection.fetchval(LEDGER) == 0
-
-
-def distinct(group: Iterable[Told]) -> int:
-    """How many different receipts there are."""
-    return len({told.fingerprint for told in group})
