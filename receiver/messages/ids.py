@@ -16,6 +16,7 @@ TenantId = NewType("TenantId", int)
 Digest = NewType("Digest", bytes)
 
 _VERSION_AND_VARIANT = (0x7 << 76) | (0x2 << 62)
+_EPOCH = datetime.fromtimestamp(0, UTC)
 _last_tick = 0
 _lock = threading.Lock()
 
@@ -35,12 +36,12 @@ def new_id() -> UUID:
 
 def first_id_at(moment: datetime) -> UUID:
     """The least id that can be born at `moment` (with a zone): the bound of a partition."""
-    return UUID(int=int(moment.timestamp() * 1000) << 80)
+    return UUID(int=(moment - _EPOCH) // timedelta(milliseconds=1) << 80)
 
 
 def born_at(identity: UUID) -> datetime:
     """When a UUIDv7 was minted, in UTC, to the millisecond."""
-    return datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=identity.int >> 80)
+    return _EPOCH + timedelta(milliseconds=identity.int >> 80)
 
 
 def parse_id(text: str) -> UUID | None:
@@ -58,7 +59,9 @@ _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{1
 _SUFFIX = re.compile(r"(_[0-9]+)+$")
 _NUMBER = re.compile(r"\+?[0-9\s().\-]*[0-9][0-9\s().\-]*")
 _NOT_A_DIGIT = re.compile(r"[^0-9]")
-_LONGEST_ID = 512  # longer texts are taken as they are: the patterns below are quadratic in the worst case
+_INTERNATIONAL = re.compile(r"^00(?=[1-9])")  # no country code begins with 0
+_SCHEMES = re.compile(r"(?:(tel|sms|sips?|mailto):\s*)+", re.IGNORECASE)  # all: what is normalised stays as it is
+_LONGEST_ID = 512  # longer texts are taken as they are: the patterns above are quadratic in the worst case
 _LONGEST_NUMBER = 64
 
 
@@ -70,7 +73,8 @@ def digest(text: str) -> Digest:
 def transid_root(transid: str) -> str:
     """A transid as the key holds it: case folded, no `urn:uuid:`, no `_digits` behind it."""
     root = transid.strip().casefold().removeprefix("urn:uuid:")
-    return _SUFFIX.sub("", root) if len(root) <= _LONGEST_ID else root
+    # `_1` alone is no suffix: two transids must not meet in an empty root
+    return _SUFFIX.sub("", root) or root if len(root) <= _LONGEST_ID else root
 
 
 def normalise_destination(destination: str) -> str:
@@ -80,15 +84,13 @@ def normalise_destination(destination: str) -> str:
     other id (customer, device) is kept as it is, for its case may matter.
     """
     text = destination.strip()
-    scheme, colon, rest = text.partition(":")
-    if colon and scheme.lower() in ("tel", "sms", "sip", "sips", "mailto"):
-        text = rest.strip()
+    if scheme := _SCHEMES.match(text):
+        text = text[scheme.end() :]
         user = text.partition("@")[0]
-        if len(user) <= _LONGEST_NUMBER and _NUMBER.fullmatch(user):
+        if scheme[1].casefold() != "mailto" and len(user) <= _LONGEST_NUMBER and _NUMBER.fullmatch(user):
             text = user
     if len(text) <= _LONGEST_NUMBER and _NUMBER.fullmatch(text):
-        digits = _NOT_A_DIGIT.sub("", text)
-        return digits.removeprefix("00") or digits
+        return _INTERNATIONAL.sub("", _NOT_A_DIGIT.sub("", text))
     return text.casefold() if "@" in text else text
 
 

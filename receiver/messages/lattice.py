@@ -138,7 +138,7 @@ CEILING: dict[Channel, State] = {
 NORMAL: dict[Channel, frozenset[tuple[Fact, Fact]]] = {
     Channel.SMS: frozenset({(Fact.DELIVERED, Fact.UNDELIVERED)}),  # the handset came back late
     Channel.MMS: frozenset({(Fact.DELIVERED, Fact.UNDELIVERED)}),
-    Channel.RCS: frozenset({(Fact.DELIVERED, Fact.UNDELIVERED)}),
+    Channel.RCS: frozenset({(Fact.DELIVERED, Fact.UNDELIVERED), (Fact.READ, Fact.UNDELIVERED)}),  # and then read
     Channel.EMAIL: frozenset({(Fact.DELIVERED, Fact.BOUNCED)}),  # a soft bounce up to 14 h after delivery
 }
 

@@ -257,7 +257,7 @@ _PERMANENT_SMTP = ("smtp;5", "smtp; 5")
 def receipt_meaning(channel: Channel, code: str, description: str = "", additional: str = "") -> Meaning | None:
     """What a receipt's code says on `channel`; None for a code that is in no table."""
     if channel is Channel.EMAIL and (bounce := BOUNCES.get(description.strip().casefold()[:64])):
-        if bounce is BOUNCES["transient_general"] and any(mark in additional for mark in _PERMANENT_SMTP):
+        if bounce is BOUNCES["transient_general"] and any(mark in additional.casefold() for mark in _PERMANENT_SMTP):
             return BOUNCES["permanent_general"]
         return bounce
     specific = RECEIPT_CODES.get(channel, {}).get(code)
@@ -276,4 +276,4 @@ def known_code(code: str | None) -> str:
     return code if code in _KNOWN_CODES else "other"
 
 
-_KNOWN_CODES = frozenset(_ANY) | frozenset(_SMS) | frozenset(_VOICE) | frozenset(_ENVELOPE)
+_KNOWN_CODES: frozenset[str] = frozenset().union(_ANY, _SMS, _VOICE, *ANSWER_CODES.values())

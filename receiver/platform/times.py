@@ -18,7 +18,7 @@ def moment(text: str, zone: tzinfo) -> datetime | None:
         return None
     try:
         if _EPOCH.fullmatch(text):
-            when = datetime.fromtimestamp(0, UTC) + timedelta(seconds=int(text[:10]))
+            when = datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=int(text.ljust(13, "0")))
         elif text[0].isdigit():
             when = datetime.fromisoformat(_SHORT_OFFSET.sub(r"\g<1>0\2\3", text))
         else:

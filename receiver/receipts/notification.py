@@ -13,7 +13,8 @@ import msgspec
 
 Fields = dict[str, Any]
 
-MOST_RECEIPTS = 10_000  # in one body; more, or copies that together exceed MOST_COPIED bytes, go to quarantine whole
+# In one body; more, or copies of what stands beside a deliveryInfo list that exceed MOST_COPIED, are quarantined whole.
+MOST_RECEIPTS = 10_000
 MOST_COPIED = 16 * 1024 * 1024
 MOST_WRAPPERS = 8
 
@@ -127,7 +128,12 @@ def _unwrap(value: Any, raw: bytes, wrappers: int) -> Iterator[Notification | Un
         yield Unreadable("no_receipt", None, raw)
         return
     if isinstance(value, list):
-        for item in value[:MOST_RECEIPTS]:
+        if len(value) > MOST_RECEIPTS:
+            yield Unreadable("too_many", f"{len(value)} notifications in one list", raw)
+            return
+        if not value:
+            yield Unreadable("no_receipt", "an empty list", raw)
+        for item in value:
             yield from _unwrap(item, json.dumps(item).encode(), wrappers - 1)
         return
     fields = lowered(value)
@@ -144,7 +150,7 @@ def _from_fields(told: Fields, fields: Fields, raw: bytes) -> Iterator[Notificat
     if isinstance(info, dict):
         yield _one(fields, info, {**outer_told, "deliveryInfo": info}, raw)
     elif isinstance(info, list) and info:
-        if len(info) > MOST_RECEIPTS or len(info) * len(raw) > MOST_COPIED + len(raw) * 32:
+        if len(info) > MOST_RECEIPTS or len(info) * len(json.dumps(outer_told)) > MOST_COPIED:
             yield Unreadable("too_many", f"{len(info)} entries in one deliveryInfo", raw)
             return
         for item in info:
@@ -174,10 +180,10 @@ def _one(outer: Fields, info: Fields, told: Fields, raw: bytes) -> Notification 
 
 
 def lowered(fields: Fields) -> Fields:
-    """`fields` with lower-case keys. Of two that differ only in case the documented one wins, else the first by name."""
+    """`fields` with lower-case keys. Of two that differ in case the documented one wins, else the first by name."""
     low = {key.lower(): value for key, value in fields.items()}
     if len(low) < len(fields):
-        for key in sorted(fields, key=lambda k: (k in DOCUMENTED, k), reverse=True)[::-1]:
+        for key in sorted(fields, key=lambda k: (k not in DOCUMENTED, k), reverse=True):  # the last written wins
             low[key.lower()] = fields[key]
     return low
 

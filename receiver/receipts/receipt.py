@@ -4,6 +4,7 @@ The dialects that unwrap a body are in `receipts/notification.py`; here one noti
 """
 
 import hashlib
+import json
 import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
@@ -60,7 +61,7 @@ def read(body: bytes, source: Source) -> Reading:
         return reading
     except Exception as error:
         # The last line of defence: a body that breaks the reader is kept and told, never answered with an error.
-        reading.rejects.append(reject(body, source, "reader_failed", type(error).__name__))
+        reading.rejects.append(_broken(body, source, error))
         return reading
     for item in found:
         if isinstance(item, Unreadable):
@@ -69,7 +70,7 @@ def read(body: bytes, source: Source) -> Reading:
         try:
             reading.receipts.append(_told(item, source))
         except Exception as error:
-            reading.rejects.append(reject(item.raw, source, "reader_failed", type(error).__name__))
+            reading.rejects.append(_broken(item.raw, source, error))
     return reading
 
 
@@ -77,6 +78,12 @@ def reject(body: bytes, source: Source, reason: str, detail: str | None) -> Reje
     """A body for the quarantine; the same body of the same tenant has the same digest."""
     key = hashlib.blake2b(b"%d\0%s\0" % (source.tenant, reason.encode()) + body, digest_size=16).digest()
     return Reject(source.tenant, digest(key.hex()), reason, detail, body, source.headers, source.received_at)
+
+
+def _broken(body: bytes, source: Source, error: Exception) -> Reject:
+    """The reject for a body that broke the reader. Running out of stack is the body's fault, anything else is ours."""
+    reason = "nested_too_deeply" if isinstance(error, RecursionError) else "reader_failed"
+    return reject(body, source, reason, type(error).__name__)
 
 
 def fingerprint(notification: Notification) -> bytes:
@@ -172,7 +179,7 @@ def _as_message_id(correlationid: str) -> MessageId | None:
     return MessageId(identity) if identity else None
 
 
-_TEMPLATE = re.compile(r"\$\([A-Za-z_.]{1,64}\)")
+_TEMPLATE = re.compile(r"\$\([A-Za-z0-9_.]{1,64}\)")
 
 
 def _expanded(text: str) -> str:
@@ -207,7 +214,10 @@ def text_of(value: object) -> str:
     elif value is None:
         text = ""
     else:
-        text = msgspec.json.encode(value).decode()
+        try:
+            text = msgspec.json.encode(value).decode()
+        except UnicodeEncodeError:
+            text = json.dumps(value, separators=(",", ":"))  # which escapes lone surrogates
     if "\0" in text:
         text = text.replace("\0", "\ufffd")
     if not text.isascii():
