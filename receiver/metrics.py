@@ -3,11 +3,12 @@
 Changes are counted, not tellings: a receipt told again changes nothing. Labels are words of our own tables.
 """
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client import Info as PrometheusInfo
 
 from receiver import __version__
 
+disable_created_metrics()  # a second series for each counter, which nobody asks for
 REGISTRY = CollectorRegistry()
 
 MESSAGES = Counter(

@@ -16,6 +16,7 @@ from receiver.access.keys import SCOPES, ensure_key, new_key, prefix_of
 from receiver.app import House, open_house
 from receiver.cli.opening import database, kept_secret, run, secret_of
 from receiver.cli.tables import messages_table, state_text
+from receiver.cli.terminal import foreground
 from receiver.client import Client
 from receiver.database.migrate import migrate
 from receiver.errors import ReceiverError
@@ -56,7 +57,7 @@ def demo(data_dir: DataDir = None) -> None:
     logs.set_up(settings.log_level)
     console = Console(width=None if Console().is_terminal else 140)
     console.print("starting an embedded Postgres, a simulated platform and the receiver …", style="dim")
-    with database(settings, exclusive=True) as dsn:
+    with foreground(), database(settings, exclusive=True) as dsn:
         key = kept_secret(folder / "demo-api-key", new_key)
         if prefix_of(key) is None:
             raise ReceiverError(f"{folder / 'demo-api-key'} holds no key: remove it, and one is made")

@@ -28,6 +28,11 @@ def state_text(state: str) -> Text:
     return Text(state, style=COLOURS.get(state, "cyan"))
 
 
+def plain(text: object) -> Text:
+    """A text that others chose, as it is: no markup, and nothing that moves the cursor."""
+    return Text("".join(c if c.isprintable() else "\ufffd" for c in str(text)))
+
+
 def why(message: Mapping[str, Any]) -> str:
     """What to tell the person who asks: the reason in words, or what is still open."""
     if message["reason"]:
@@ -44,12 +49,15 @@ def why(message: Mapping[str, Any]) -> str:
 
 
 def messages_table(messages: Iterable[Mapping[str, Any]], title: str | None = None) -> Table:
-    """One line a message."""
+    """A row a message; it fits into 80 columns."""
     table = Table(title=title, title_justify="left")
-    for name in ("message", "to", "state", "why", "your id"):
-        table.add_column(name, no_wrap=name in ("message", "to", "state"), overflow="fold")
+    for name in ("to", "state"):
+        table.add_column(name, overflow="fold", min_width=12)
+    table.add_column("why, and its ids", overflow="fold")
     for m in messages:
-        table.add_row(m["id"], m["destination"], state_text(m["state"]), why(m), m["correlationid"] or "")
+        ids = "  ".join(part for part in (m["id"], m["correlationid"]) if part)
+        known = Text(why(m) + "\n" if why(m) else "")
+        table.add_row(m["destination"], state_text(m["state"]), known.append(ids, style="dim"))
     return table
 
 
@@ -62,12 +70,12 @@ def message_panel(message: Mapping[str, Any]) -> RenderableType:
     state.append(" (final)" if message["final"] else " (not final)", style="dim")
     facts.add_row("state", state)
     if reason := why(message):
-        facts.add_row("why", reason)
+        facts.add_row("why", plain(reason))
     if message["reason"] and message["reason"]["class"] != "unknown":
         facts.add_row("who can mend it", message["reason"]["class"])
     for name in ("destination", "channel", "origin", "correlationid", "callbackData", "transid", "sender", "batch_id"):
         if message[name]:
-            facts.add_row(name, Text(str(message[name])))
+            facts.add_row(name, plain(message[name]))
     facts.add_row("id", message["id"])
     return Group(facts, timeline(message))
 
@@ -88,5 +96,5 @@ def timeline(message: Mapping[str, Any]) -> Table:
         if e["feed"] != "answer":
             lines.append((e["at"], e["feed"], e["status"], e["code"] or "", e["text"] or e["description"] or ""))
     for at, *rest in sorted(lines, key=lambda line: datetime.fromisoformat(line[0])):
-        table.add_row(datetime.fromisoformat(at).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3], *rest)
+        table.add_row(datetime.fromisoformat(at).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3], *map(plain, rest))
     return table
