@@ -179,7 +179,7 @@ begin
            t.reason_key, t.reason_class, t.received_at, t.told_at, t.status, t.code, t.code_key, t.description,
            t.destination, t.destination_key, t.subtid, t.device, t.carrier, t.message_count, t.transid, t.raw
       from told t join message m on m.id = t.id
-     order by t.id, t.fingerprint, t.n
+     order by t.id, t.fingerprint, t.received_at, t.n
     on conflict do nothing
     returning r.message_id, r.fingerprint, r.fact, r.rank, r.reason_key, r.reason_class,
               coalesce(r.told_at, r.received_at) as at, left(r.transid, 128) as transid
@@ -193,6 +193,25 @@ begin
   return query select u.n, u.id, null::smallint, null::smallint, null::smallint, null::smallint, null::smallint,
                       null::bytea, null::smallint, null::timestamptz, null::timestamptz
                  from unnest(v_n, v_ids) as u(n, id);
+
+  -- A receipt without a time of its own happened when it was first heard of, whichever telling was applied first.
+  if exists (select from unnest(p_group) t where t.told_at is null) then
+    with heard as materialized (
+      select v.id, t.fingerprint, min(t.received_at) as at
+        from unnest(p_group) with ordinality t join unnest(p_ids) with ordinality v(id, n) on v.n = t.ordinality
+       where t.told_at is null and v.id is not null
+       group by v.id, t.fingerprint
+    ),
+    earlier as (
+      update receipt r set received_at = h.at
+        from heard h where r.message_id = h.id and r.fingerprint = h.fingerprint and r.received_at > h.at
+      returning r.message_id, r.fact & ~49152 as fact, r.rank, r.received_at)     -- a click or complaint counted already
+    select array_cat(v_ids, array_agg(e.message_id)), array_cat(v_facts, array_agg(e.fact)),
+           array_cat(v_ranks, array_agg(e.rank)), array_cat(v_reason_keys, array_agg(null::bytea)),
+           array_cat(v_reason_classes, array_agg(null::smallint)), array_cat(v_times, array_agg(e.received_at)),
+           array_cat(v_transids, array_agg(null::text))
+      into v_ids, v_facts, v_ranks, v_reason_keys, v_reason_classes, v_times, v_transids from earlier e;
+  end if;
   if v_ids is not null then
     return query select null::bigint, f.* from fold_v1(p_at, v_ids, v_facts, v_ranks, v_reason_keys, v_reason_classes, v_times, v_transids) f;
   end if;

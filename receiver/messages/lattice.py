@@ -170,7 +170,7 @@ def reason_key(fact: Fact, has_code: bool, class_known: bool, fingerprint: bytes
     return bytes((RANK[fact], has_code, class_known)) + fingerprint
 
 
-class Told(Protocol):
+class Foldable(Protocol):
     """What the fold needs to know of a receipt."""
 
     @property
@@ -209,11 +209,16 @@ TIMES = {
 }
 
 
-def fold(receipts: Iterable[Told]) -> Fold:
+def fold(receipts: Iterable[Foldable]) -> Fold:
     """What the receipts of one message prove together: any order, any repetition, the same answer."""
     belief = Fold()
     legs: dict[tuple[object, ...], tuple[Fact, Fact]] = {}
-    for told in {r.fingerprint: r for r in receipts}.values():
+    heard: dict[bytes, Foldable] = {}
+    for receipt in receipts:  # of two tellings of one receipt the earlier one counts
+        known = heard.setdefault(receipt.fingerprint, receipt)
+        if receipt.at < known.at:
+            heard[receipt.fingerprint] = receipt
+    for told in heard.values():
         belief.state = max(belief.state, RANK[told.fact])
         belief.facts |= told.fact
         if told.reason_key is not None:

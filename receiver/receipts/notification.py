@@ -15,7 +15,7 @@ Fields = dict[str, Any]
 
 # In one body; more, or copies of what stands beside a deliveryInfo list that exceed MOST_COPIED, are quarantined whole.
 MOST_RECEIPTS = 10_000
-MOST_COPIED = 16 * 1024 * 1024
+MOST_COPIED = 4 * 1024 * 1024
 MOST_WRAPPERS = 8
 
 DOCUMENTED = frozenset(

@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import random
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -45,6 +46,11 @@ async def apply_at_once(pool: Pool, groups: Sequence[Sequence[Told]]) -> None:
     await asyncio.gather(*(one(group) for group in groups))
 
 
+def heard_later(told: Told, seconds: int) -> Told:
+    """The same receipt, heard at another time."""
+    return told._replace(received_at=told.received_at + timedelta(seconds=seconds))
+
+
 async def issue(connection: Connection, tenant: TenantId) -> tuple[UUID, SubmissionId]:
     """A message of ours to NUMBER: its id, and its submission's."""
     asked = Asked("msisdn", NUMBER, NUMBER, None)
@@ -73,13 +79,16 @@ async def _check(pool: Pool, tenant: TenantId, infos: list[dict[str, Any]], grou
     told = [
         told_of(body(info, transid, correlationid), tenant, submission if way == "our url" else None) for info in infos
     ]
-    await apply_at_once(pool, [[told[n] for n in group] for group in groups])
+    # each telling is heard at a time of its own, a repetition perhaps before what it repeats
+    nth = itertools.count(1)
+    tellings = [[heard_later(told[n], next(nth) * 7919 % 600) for n in group] for group in groups]
+    await apply_at_once(pool, tellings)
     async with pool.acquire() as connection:
         if identity is None:
             found = await connection.fetch("select id from message_state where transid = $1", transid)
             assert len(found) == 1, "one key, one message"
             identity = found[0]["id"]
-        assert await belief(connection, identity) == truth(told)
+        assert await belief(connection, identity) == truth([t for group in tellings for t in group])
 
 
 def test_any_order_repetition_and_split_gives_the_belief_of_the_plain_fold(database: Database) -> None:
