@@ -12,8 +12,7 @@ RATIO_CAVEAT = (
     "message that was undelivered and then delivered late, or delivered and then bounced (email), is in it "
     "with both. `read` is left out, or a message delivered and then read would count twice: one that was "
     "told as read and never as delivered is missing here. What has no final receipt yet is in neither, and "
-    "a channel whose best receipt is `submitted` (Apple Messages) never shows. For exact figures by the "
-    "hour of sending ask `GET /v1/stats/delivery`."
+    "a channel whose best receipt is `submitted` (Apple Messages) never shows."
 )
 FIRST_SAMPLE = (
     "What was counted between a process's start and its first scrape, and the first failure of a kind that a "
@@ -87,9 +86,9 @@ def _outbox() -> stat.Panel:
             units.Short,
             "Messages committed here and not yet handed to the platform, for the chosen tenants (the gauge "
             "knows no channel). It should come back to nearly nothing within minutes. If it only grows, the "
-            "platform refuses or throttles us, or the dispatcher stands still. Empty: no process holds the "
-            "upkeep lease.",
-            # A process that gave up the lease may still expose its last figure: the largest, not the sum.
+            "platform refuses or throttles us, or the dispatcher stands still. Empty: no "
+            "receiver is scraped.",
+            # Every process exposes the figure of the whole database: the largest, not the sum.
             query('sum(max by (tenant) (receiver_outbox_messages{tenant=~"$tenant"}))', "waiting"),
         )
         .decimals(0)
@@ -222,9 +221,9 @@ def _door() -> timeseries.Panel:
             "What does the receipts door answer?",
             units.RequestsPerSecond,
             "Answers at `/notify` by HTTP code, all tenants and channels: the door counts before it knows "
-            "them. 200: stored or spooled; 401: unknown token or bad signature (after a rotation the "
+            "them. 200: stored; 401: unknown token or bad signature (after a rotation the "
             "platform tries again, so it can still be mended); 413: body over the limit; 503: could not be "
-            "made durable, the platform tries again. Any 503 means that both Postgres and the spool failed.",
+            "made durable, the platform tries again: Postgres does not answer.",
             query("sum by (code) (rate(receiver_notify_responses_total[$__rate_interval]))", "{{code}}"),
         )
     )

@@ -54,6 +54,8 @@ def set_up(level: str) -> None:
     root.setLevel(level.upper())
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
+    # A pool that finds no database logs a traceback a second; our own events say it once.
+    logging.getLogger("asyncpg").setLevel(logging.CRITICAL)
     for name in ("uvicorn", "uvicorn.error"):
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True

@@ -39,7 +39,7 @@ DataDir = Annotated[
 def demo(data_dir: DataDir = None) -> None:
     """Try everything on this machine: sends six SMS through a simulated platform and shows what becomes of them.
 
-    Needs no setting. Data and API key are kept: a second run shows the same. Ctrl-C ends it.
+    Needs no setting. Data and API key are kept for the next run, which sends six more. Ctrl-C ends it.
     """
     folder = data_dir or _default_folder()
     bound, platform = _bind(), listen("127.0.0.1", 0)

@@ -23,6 +23,15 @@ COLOURS = {
 }
 
 
+TELLERS = {
+    "push": "platform",
+    "import": "platform, imported",
+    "poll": "platform, asked",
+    "replay": "platform, replayed",
+    "own": "receiver",
+}
+
+
 def state_text(state: str) -> Text:
     """A state in its colour."""
     return Text(state, style=COLOURS.get(state, "cyan"))
@@ -72,7 +81,7 @@ def message_panel(message: Mapping[str, Any]) -> RenderableType:
     if reason := why(message):
         facts.add_row("why", plain(reason))
     if message["reason"] and message["reason"]["class"] != "unknown":
-        facts.add_row("who can mend it", message["reason"]["class"])
+        facts.add_row("kind of failure", message["reason"]["class"])
     for name in ("destination", "channel", "origin", "correlationid", "callbackData", "transid", "sender", "batch_id"):
         if message[name]:
             facts.add_row(name, plain(message[name]))
@@ -94,7 +103,9 @@ def timeline(message: Mapping[str, Any]) -> Table:
         )
     for e in message["timeline"]:
         if e["feed"] != "answer":
-            lines.append((e["at"], e["feed"], e["status"], e["code"] or "", e["text"] or e["description"] or ""))
+            lines.append(
+                (e["at"], TELLERS[e["feed"]], e["status"], e["code"] or "", e["text"] or e["description"] or "")
+            )
     for at, *rest in sorted(lines, key=lambda line: datetime.fromisoformat(line[0])):
         table.add_row(datetime.fromisoformat(at).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3], *map(plain, rest))
     return table

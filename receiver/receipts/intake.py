@@ -41,6 +41,10 @@ class Full(NotDurable):
     """Too many receipts wait already."""
 
 
+# Ends a group and not the worker: the platform tells again, and by then the database may be back.
+NOT_NOW = (asyncpg.PostgresError, NotDurable, *NOT_THERE)
+
+
 class _Item:
     """One body on its way: its receipts, its rejects, and the future that its door waits for."""
 
@@ -90,7 +94,7 @@ class Intake:
                 for item in group:
                     if not item.done.done():
                         item.done.set_exception(NotDurable(type(error).__name__))
-                if not isinstance(error, asyncpg.PostgresError | NotDurable | NOT_THERE):
+                if not isinstance(error, NOT_NOW):
                     raise
                 self._tell_failure(error)
             else:
