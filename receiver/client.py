@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import quote
 
 import httpx2
 
@@ -25,10 +26,16 @@ class Client:
     """Speaks HTTP with one receiver. The key is not in its repr."""
 
     def __init__(self, url: str, api_key: str, timeout: float = 30.0) -> None:
+        """Raises ReceiverError for what is no address, or can't be a key."""
         self._url = url.rstrip("/")
-        self._http = httpx2.Client(
-            base_url=self._url, headers={"authorization": f"Bearer {api_key}"}, timeout=timeout, trust_env=False
-        )
+        if not (api_key.isascii() and api_key.isprintable()):
+            raise ReceiverError("the API key is no key: a key looks like rk_…")
+        try:
+            self._http = httpx2.Client(
+                base_url=self._url, headers={"authorization": f"Bearer {api_key}"}, timeout=timeout, trust_env=False
+            )
+        except httpx2.InvalidURL as error:
+            raise ReceiverError(f"{url!r} is no address of a receiver ({error}): is RECEIVER_URL right?") from None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
@@ -37,8 +44,9 @@ class Client:
         if not key and file:
             try:
                 key = Path(file).read_text().strip()
-            except OSError as error:
-                raise ReceiverError(f"RECEIVER_API_KEY_FILE: {file} can't be read: {error.strerror}") from None
+            except (OSError, UnicodeDecodeError) as error:
+                reason = error.strerror if isinstance(error, OSError) else "not text"
+                raise ReceiverError(f"RECEIVER_API_KEY_FILE: {file} can't be read: {reason}") from None
         if not key:
             raise ReceiverError("RECEIVER_API_KEY is missing: make a key with `receiver keys create`")
         return cls(environment.get("RECEIVER_URL") or DEFAULT_URL, key)
@@ -57,7 +65,7 @@ class Client:
 
     def get(self, message_id: str) -> dict[str, Any]:
         """One message with its timeline. Raises ApiError, with status 404 for one that is not there."""
-        return self._call("GET", f"/v1/messages/{message_id}")
+        return self._call("GET", f"/v1/messages/{quote(message_id, safe='')}")
 
     def find(self, filters: Mapping[str, str | list[str]]) -> Iterator[dict[str, Any]]:
         """All messages that `filters` let through, newest first, page after page. Raises ApiError.
@@ -79,14 +87,27 @@ class Client:
             raise ReceiverError(
                 f"no receiver answers at {self._url} ({type(error).__name__}): is it running, is RECEIVER_URL right?"
             ) from None
-        try:
-            body: dict[str, Any] = response.json()
-        except ValueError:
-            raise ApiError(
-                response.status_code, "no_json", f"{self._url} is no receiver: it answered no JSON"
-            ) from None
         if response.status_code >= 400:
-            lines = [f"{body.get('title', 'refused')} ({response.status_code} {body.get('code', '')})"]
-            lines += [f"  {e['pointer'] or 'body'}: {e['detail']}" for e in body.get("errors", [])]
-            raise ApiError(response.status_code, str(body.get("code", "")), "\n".join(lines))
+            raise _said_no(response, self._url)
+        body = _object(response)
+        if body is None or not body.keys() & {"messages", "id"}:
+            raise ApiError(response.status_code, "no_receiver", f"{self._url} is no receiver: it answered otherwise")
         return body
+
+
+def _object(response: httpx2.Response) -> dict[str, Any] | None:
+    try:
+        body = response.json()
+    except ValueError:
+        return None
+    return body if isinstance(body, dict) else None
+
+
+def _said_no(response: httpx2.Response, url: str) -> ApiError:
+    """The refusal in words: the problem's title, and a line for each broken field."""
+    body, status = _object(response), response.status_code
+    if body is None or "title" not in body:
+        return ApiError(status, "no_receiver", f"{url} is no receiver: it answered {status} without a reason")
+    lines = [f"{body['title']} ({status} {body.get('code', '')})"]
+    lines += [f"  {e['pointer'] or 'body'}: {e['detail']}" for e in body.get("errors", [])]
+    return ApiError(status, str(body.get("code", "")), "\n".join(lines))

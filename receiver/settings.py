@@ -11,23 +11,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, tzinfo
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
-from zoneinfo import ZoneInfo
 
+from receiver.environment import Reader, Setting, is_loopback
 from receiver.errors import SettingsError
 
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
 SHORTEST_SECRET = 16
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One variable: its name without RECEIVER_, what it means, its default as text, whether it is a secret."""
-
-    name: str
-    meaning: str
-    default: str | None = None
-    secret: bool = False
 
 
 SETTINGS = (
@@ -91,97 +79,12 @@ class Settings:
         raise SettingsError([f"there is no tenant {name!r}: the settings name {known}"])
 
 
-class _Reader:
-    """Collects what is wrong instead of stopping at the first."""
-
-    def __init__(self, environment: Mapping[str, str]) -> None:
-        self.environment = environment
-        self.problems: list[str] = []
-        self.known = {setting.name: setting for setting in SETTINGS}
-        for variable in sorted(environment):
-            name = variable.removeprefix("RECEIVER_")
-            if variable.startswith("RECEIVER_") and name not in CLIENT_VARIABLES and name not in self.known:
-                base = self.known.get(name.removesuffix("_FILE"))
-                if base is None or not base.secret:
-                    self.problems.append(f"{variable} is no setting: see docs/settings.md for those that there are")
-
-    def text(self, name: str) -> str | None:
-        """The value, from the variable or its file, else the default; empty counts as missing."""
-        variable, value = f"RECEIVER_{name}", self.environment.get(f"RECEIVER_{name}", "").strip()
-        file = self.environment.get(f"{variable}_FILE", "").strip() if self.known[name].secret else ""
-        if value and file:
-            self.problems.append(f"{variable} and {variable}_FILE are both set: keep one")
-        if file:
-            value = self.secret_file(f"{variable}_FILE", file)
-        return value or self.known[name].default
-
-    def secret_file(self, where: str, file: str) -> str:
-        """The first line of a secret's file; the reason where it can't be read."""
-        try:
-            return Path(file).read_text().strip()
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "not text"
-            self.problems.append(f"{where}: {file} can't be read: {reason}")
-            return ""
-
-    def whole(self, name: str, least: int, most: int) -> int:
-        """A whole number within its bounds."""
-        text = self.text(name) or ""
-        if not (text.isascii() and text.isdigit() and least <= int(text) <= most):
-            self.problems.append(f"RECEIVER_{name} is {text!r}: it takes a whole number from {least} to {most}")
-            return least
-        return int(text)
-
-    def yes(self, name: str) -> bool:
-        """yes or no, in the usual spellings."""
-        text = (self.text(name) or "").lower()
-        if text not in ("yes", "no", "true", "false", "1", "0", "on", "off"):
-            self.problems.append(f"RECEIVER_{name} is {text!r}: it takes yes or no")
-        return text in ("yes", "true", "1", "on")
-
-    def url(self, where: str, text: str | None) -> str | None:
-        """A base address without a slash at its end, or the reason why it is none."""
-        if not text:
-            return None
-        try:
-            parts = urlsplit(text)
-            good = parts.scheme in ("http", "https") and bool(parts.hostname) and not parts.query
-            good = good and (parts.port is None or parts.port > 0) and not parts.username
-        except ValueError:
-            good = False
-        if not good:
-            self.problems.append(
-                f"{where} is no address: it takes https://host[:port][/path], without a user or a query"
-            )
-            return None
-        if urlsplit(text).scheme == "http" and not is_loopback(text):
-            self.problems.append(f"{where} is not https: only a loopback address may be plain http")
-        return text.rstrip("/")
-
-    def zone(self, where: str, name: str) -> tzinfo:
-        """A time zone by its IANA name."""
-        try:
-            return UTC if name == "UTC" else ZoneInfo(name)
-        except (ValueError, OSError, KeyError):
-            self.problems.append(f"{where} is {name!r}: it takes the name of a time zone such as Europe/London")
-            return UTC
-
-
-# What the user's commands read: they speak HTTP and open no database (receiver/cli/user.py).
-CLIENT_VARIABLES = frozenset({"URL", "API_KEY", "API_KEY_FILE"})
-
-
-def is_loopback(url: str) -> bool:
-    """Whether `url` points to this machine."""
-    return (urlsplit(url).hostname or "").lower() in LOOPBACK
-
-
 def read_settings(environment: Mapping[str, str] = os.environ, *, serving: bool = True) -> Settings:
     """The settings. Raises SettingsError naming every problem at once.
 
     With `serving` off (operator commands that only open the database) PUBLIC_URL and the platform are not demanded.
     """
-    reader = _Reader(environment)
+    reader = Reader(environment, SETTINGS)
     tenants = _tenants(reader)
     database_url, data_dir = reader.text("DATABASE_URL"), reader.text("DATA_DIR")
     if bool(database_url) == bool(data_dir):
@@ -206,7 +109,7 @@ def read_settings(environment: Mapping[str, str] = os.environ, *, serving: bool 
         port=reader.whole("PORT", 1, 65535),
         public_url=public_url,
         database_url=database_url,
-        data_dir=Path(data_dir).expanduser().absolute() if data_dir else None,
+        data_dir=_folder(reader, data_dir),
         secret=secret,
         secret_previous=previous,
         tenants=tenants,
@@ -221,7 +124,15 @@ def read_settings(environment: Mapping[str, str] = os.environ, *, serving: bool 
     return settings
 
 
-def _public_url(reader: _Reader, tenants: tuple[Tenant, ...], serving: bool) -> str:
+def _folder(reader: Reader, text: str | None) -> Path | None:
+    try:
+        return Path(text).expanduser().absolute() if text else None
+    except RuntimeError:  # ~name of a user that is not there
+        reader.problems.append(f"RECEIVER_DATA_DIR is {text!r}: there is no such home folder")
+        return None
+
+
+def _public_url(reader: Reader, tenants: tuple[Tenant, ...], serving: bool) -> str:
     """PUBLIC_URL: https and not loopback, unless the platform is on this machine too."""
     text = reader.text("PUBLIC_URL")
     platforms = [t.platform_url for t in tenants if t.platform_url]
@@ -251,14 +162,14 @@ TENANT_KEYS = (
 )
 
 
-def _tenants(reader: _Reader) -> tuple[Tenant, ...]:
+def _tenants(reader: Reader) -> tuple[Tenant, ...]:
     """The tenant `default` of the variables, and those of the TOML file."""
     default = Tenant(
         name="default",
         platform_url=reader.url("RECEIVER_PLATFORM_URL", reader.text("PLATFORM_URL")),
-        platform_key=reader.text("PLATFORM_KEY"),
+        platform_key=reader.key("RECEIVER_PLATFORM_KEY", reader.text("PLATFORM_KEY")),
         campaign_url=reader.url("RECEIVER_CAMPAIGN_URL", reader.text("CAMPAIGN_URL")),
-        campaign_token=reader.text("CAMPAIGN_TOKEN"),
+        campaign_token=reader.key("RECEIVER_CAMPAIGN_TOKEN", reader.text("CAMPAIGN_TOKEN")),
         zone=reader.zone("RECEIVER_PLATFORM_ZONE", reader.text("PLATFORM_ZONE") or "UTC"),
     )
     tenants = {"default": default}
@@ -276,12 +187,15 @@ def _tenants(reader: _Reader) -> tuple[Tenant, ...]:
             if key != "tenant":
                 reader.problems.append(f"{file}: {key!r} is not known there: it takes [tenant.NAME] tables")
         named = table.get("tenant", {})
-        for name, values in named.items() if isinstance(named, dict) else ():
+        if not isinstance(named, dict):
+            reader.problems.append(f"{file}: 'tenant' is no table: it takes [tenant.NAME] tables")
+            named = {}
+        for name, values in named.items():
             tenants[name] = _tenant(reader, f"{file}: tenant.{name}", name, values)
     return tuple(tenants.values())
 
 
-def _tenant(reader: _Reader, where: str, name: str, values: Any) -> Tenant:
+def _tenant(reader: Reader, where: str, name: str, values: Any) -> Tenant:
     if not isinstance(values, dict):
         reader.problems.append(f"{where} is no table")
         return Tenant(name)
@@ -295,12 +209,14 @@ def _tenant(reader: _Reader, where: str, name: str, values: Any) -> Tenant:
     texts = {key: value for key, value in values.items() if isinstance(value, str)}
     for key in ("platform_key", "campaign_token"):
         if file := texts.get(f"{key}_file"):
+            if texts.get(key):
+                reader.problems.append(f"{where}.{key} and {where}.{key}_file are both set: keep one")
             texts[key] = reader.secret_file(f"{where}.{key}_file", file)
     return Tenant(
         name=name,
         platform_url=reader.url(f"{where}.platform_url", texts.get("platform_url")),
-        platform_key=texts.get("platform_key"),
+        platform_key=reader.key(f"{where}.platform_key", texts.get("platform_key")),
         campaign_url=reader.url(f"{where}.campaign_url", texts.get("campaign_url")),
-        campaign_token=texts.get("campaign_token"),
+        campaign_token=reader.key(f"{where}.campaign_token", texts.get("campaign_token")),
         zone=reader.zone(f"{where}.platform_zone", texts.get("platform_zone", "UTC")),
     )

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 from starlette.datastructures import MutableHeaders
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -78,18 +78,28 @@ async def not_found(request: Request, error: Exception) -> Response:
 
 async def failed(request: Request, error: Exception) -> Response:
     """The answer to a fault of ours: the client learns the request id, the log has the rest."""
-    return await problem_response(request, Problem(500, "internal_error", "Something failed here; it has been logged."))
+    identity = request.scope.get("state", {}).get("request_id")
+    headers = {"x-request-id": identity} if identity else {}
+    token = request_id.set(identity)
+    try:
+        title = "Something failed here; it has been logged."
+        return await problem_response(request, Problem(500, "internal_error", title, headers=headers))
+    finally:
+        request_id.reset(token)
 
 
 async def read_json(request: Request, limit: int) -> Any:
     """The JSON value of the body. Raises Problem 413 over `limit` bytes, 400 for what is not JSON."""
     body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > limit:
-            raise Problem(
-                413, "body_too_large", f"The body is larger than {limit} bytes.", headers={"connection": "close"}
-            )
+    try:
+        async for part in request.stream():
+            body += part
+            if len(body) > limit:
+                raise Problem(
+                    413, "body_too_large", f"The body is larger than {limit} bytes.", headers={"connection": "close"}
+                )
+    except ClientDisconnect:  # nobody reads the answer; it must not be a fault of ours in the log
+        raise Problem(400, "body_cut_off", "The body ended before it was complete.") from None
     try:
         return msgspec.json.decode(bytes(body).removeprefix(b"\xef\xbb\xbf"))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -105,12 +115,14 @@ class RequestIds:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         # The receipts door is the hot path and has no use for it.
-        if scope["type"] != "http" or scope["path"].startswith("/notify"):
+        path = scope.get("path", "")
+        if scope["type"] != "http" or path == "/notify" or path.startswith("/notify/"):
             await self._app(scope, receive, send)
             return
         told = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
         identity = told if _GOOD_REQUEST_ID.fullmatch(told) else secrets.token_hex(8)
         token = request_id.set(identity)
+        scope.setdefault("state", {})["request_id"] = identity  # for the answer to a fault, which is given outside
 
         async def with_id(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -19,6 +19,8 @@ from receiver.errors import ReceiverError
 
 log = logging.getLogger("receiver.workers")
 
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # SIGHUP: the terminal was closed
+
 
 class Worker(Protocol):
     """Something that runs until it is closed, and has finished what it had in hand when `run` returns."""
@@ -46,7 +48,7 @@ async def run_beside(
 ) -> int:
     """Serves until a signal, or until a worker dies; then drains. Returns the exit code: 0, or 1 after a death.
 
-    On SIGTERM or SIGINT: `on_drain`, no new connections, answers for what is under way, then `workers` are closed in
+    On a stop signal: `on_drain`, no new connections, answers for what is under way, then `workers` are closed in
     their order. A second signal, or `grace` seconds, ends at once: what was acknowledged is durable already.
     """
     loop = asyncio.get_running_loop()
@@ -61,7 +63,7 @@ async def run_beside(
         on_drain()
         server.should_exit = True
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in STOP_SIGNALS:
         loop.add_signal_handler(number, stop)
     tasks = {asyncio.create_task(worker.run(), name=name): worker for name, worker in workers}
     deaths: list[str] = []
@@ -71,6 +73,7 @@ async def run_beside(
             error = None if task.cancelled() else task.exception()
             deaths.append(task.get_name())
             log.error("worker_died", extra={"worker": task.get_name(), "reason": repr(error)}, exc_info=error)
+            on_drain()
             server.should_exit = True
 
     for task in tasks:
@@ -80,7 +83,7 @@ async def run_beside(
         stopping.set()
         await _drain(tasks, at_once, grace)
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in STOP_SIGNALS:
             loop.remove_signal_handler(number)
     return 1 if deaths or not server.started else 0
 
@@ -106,9 +109,9 @@ def listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         found = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)[0]
-        bound = socket.socket(found[0], found[1])
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind(found[4])
+        bound = _bound(found[0], found[4])
+    except UnicodeError:
+        raise ReceiverError(f"{host!r} is no host: see RECEIVER_HOST") from None
     except PermissionError:
         raise ReceiverError(f"port {port} needs more rights: set RECEIVER_PORT to 1024 or more") from None
     except OSError as error:
@@ -119,6 +122,17 @@ def listen(host: str, port: int) -> socket.socket:
         raise ReceiverError(f"can't listen on {host} port {port}: {error.strerror}; see RECEIVER_HOST") from None
     bound.listen(2048)
     bound.setblocking(False)
+    return bound
+
+
+def _bound(family: int, address: Any) -> socket.socket:
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+    except OSError:
+        bound.close()
+        raise
     return bound
 
 

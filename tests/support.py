@@ -90,6 +90,25 @@ class Database:
         return {table: int(self.value(f"select count(*) from {table}")) for table in tables}
 
 
+@contextlib.contextmanager
+def cloned(server: str, template: str, name: str) -> Iterator[Database]:
+    """A migrated database of a module's own, gone afterwards. `name` tells it from those of other modules."""
+
+    async def sql(statement: str) -> None:
+        admin = await connect(server, "tests")
+        try:
+            await admin.execute(statement)
+        finally:
+            await admin.close()
+
+    own = f"test_{os.getpid()}_{name}"
+    run(sql(f"create database {own} template {template}"))
+    try:
+        yield Database(server, own)
+    finally:
+        run(sql(f"drop database {own} with (force)"))
+
+
 def free_port() -> int:
     """A port that nobody listens on now."""
     with socket.socket() as probe:
@@ -111,6 +130,11 @@ def eventually(holds: Callable[[], Any], seconds: float = 15.0, every: float = 0
 def receiver_command() -> list[str]:
     """How to start the command line of this checkout."""
     return [sys.executable, "-m", "receiver"]
+
+
+def environment_of(**variables: str) -> dict[str, str]:
+    """The environment of a command: the caller's without any RECEIVER_ variable, and `variables`."""
+    return {k: v for k, v in os.environ.items() if not k.startswith("RECEIVER_")} | variables
 
 
 @dataclass
@@ -148,7 +172,7 @@ def receiver_process(
     log = folder / f"receiver-{port}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [*receiver_command(), "serve"], env={**os.environ, **settings}, stdout=output, stderr=output
+            [*receiver_command(), "serve"], env=environment_of(**settings), stdout=output, stderr=output
         )
     receiver = Receiver(f"http://127.0.0.1:{port}", process, database, log)
     try:

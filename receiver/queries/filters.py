@@ -120,6 +120,7 @@ def read_filters(parameters: QueryParams, cursor: Callable[[str], UUID | None]) 
             batches.append(UUID(value))
         except ValueError:
             errors.append(FieldError("batch_id", "bad_parameter", "it takes a batch_id"))
+    single("conflict")
     conflicts = choose("conflict", YES_NO)
     created_from, created_to = time("created_from"), time("created_to")
     if created_from and created_to and created_from >= created_to:

@@ -86,7 +86,9 @@ class Dispatcher:
 
     async def _pause(self) -> None:
         try:
-            await asyncio.wait_for(self._wake.wait(), IDLE_SECONDS)
+            # not wait_for: on Python 3.11 it swallows a cancellation that comes together with the wake
+            async with asyncio.timeout(IDLE_SECONDS):
+                await self._wake.wait()
         except TimeoutError:
             pass
 

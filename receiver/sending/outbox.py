@@ -54,7 +54,7 @@ with due as (
    order by priority desc, due_at, submission_id
    limit $3 for update skip locked
 )
-update outbox o set lease_until = $4, attempts = o.attempts + 1
+update outbox o set lease_until = $4, attempts = least(o.attempts + 1, 32767)
   from due where o.submission_id = due.submission_id
 returning o.submission_id, o.tenant, o.attempts, o.expires_at
 """

@@ -3,6 +3,7 @@
 Every broken rule is named at once, with the platform's own code: 7003 missing, 7004 wrong, 7009 too many.
 """
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -41,6 +42,7 @@ DELIVERY_CHANNELS = ("sms", "voice", "push", "rt", "appmessaging", "fb", "twitte
 SUPPORTED = {"sms": Channel.SMS}
 PRIORITIES = {"1": 1, "2": 2, "3": 3}
 SMS_TYPES = ("1", "2", "3", "4")
+_HEX = re.compile(r"(?:[0-9A-Fa-f]{2})+")
 
 
 @dataclass(frozen=True)
@@ -136,11 +138,11 @@ def _channels(body: dict[str, Any], has_template: bool, errors: list[FieldError]
     if not isinstance(sms, dict):
         errors.append(FieldError("/channels/sms", WRONG, "the sms block must be an object"))
         return None
-    kind = str(sms.get("type", "1"))
+    kind = "1" if sms.get("type") is None else str(sms["type"])
     if kind not in SMS_TYPES:
         errors.append(FieldError("/channels/sms/type", WRONG, "type is 1 text, 2 flash, 3 binary or 4 unicode"))
     if kind == "3":
-        errors.extend(_binary(sms.get("body")))
+        errors.extend(_binary(sms.get("body"), has_template))
     elif not has_template and sms.get("text") in (None, ""):
         errors.append(FieldError("/channels/sms/text", MISSING, "an sms needs a text or a template"))
     text = sms.get("text")
@@ -157,13 +159,14 @@ def _channels(body: dict[str, Any], has_template: bool, errors: list[FieldError]
     return _clean(sender, "/channels/sms/senderid", errors) if sender else None
 
 
-def _binary(value: Any) -> list[FieldError]:
-    if not isinstance(value, str) or not value:
-        return [FieldError("/channels/sms/body", MISSING, "a binary sms (type 3) needs its body in hex")]
-    try:
-        bytes.fromhex(value)
-    except ValueError:
-        return [FieldError("/channels/sms/body", WRONG, "body must be hex digits")]
+def _binary(value: Any, has_template: bool) -> list[FieldError]:
+    if value in (None, ""):
+        missing = FieldError(
+            "/channels/sms/body", MISSING, "a binary sms (type 3) needs its body in hex, or a template"
+        )
+        return [] if has_template else [missing]
+    if not isinstance(value, str) or not _HEX.fullmatch(value):
+        return [FieldError("/channels/sms/body", WRONG, "body must be hex digits, two a byte")]
     return []
 
 

@@ -90,6 +90,7 @@ def _items(recipients: Sequence[Recipient], answer: Answer) -> Iterator[tuple[Re
 
 
 FACTS = {Outcome.REFUSED: Fact.REFUSED, Outcome.UNCERTAIN: Fact.UNCERTAIN, Outcome.EXPIRED: Fact.EXPIRED}
+STATUSES = {fact: outcome.value for outcome, fact in FACTS.items()}
 
 
 def _told(claim: Claim, load: Load, recipient: Recipient, item: AnswerItem, answer: Answer, at: datetime) -> Told:
@@ -107,7 +108,7 @@ def _told(claim: Claim, load: Load, recipient: Recipient, item: AnswerItem, answ
         fact=fact,
         fingerprint=hashlib.sha256(identity).digest()[:16],
         at=at,
-        status=answer.outcome.value if item.code != QUEUED else "queued",
+        status="queued" if fact is Fact.ACCEPTED else STATUSES[fact],
         code=item.code or None,
         code_class=int(meaning.klass) if meaning else 0,
         description=item.description,

@@ -1,0 +1,1 @@
+"""What goes out: requests checked, submissions sent once, answers believed."""

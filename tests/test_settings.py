@@ -1,0 +1,243 @@
+"""What the operator chooses: every bad value is named at once, and no secret is ever shown."""
+
+import contextlib
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from receiver.errors import SettingsError
+from receiver.settings import SETTINGS, Settings, read_settings
+
+GOOD = {
+    "RECEIVER_DATABASE_URL": "postgresql://user:database-password@localhost/receiver",
+    "RECEIVER_PUBLIC_URL": "https://receiver.example",
+    "RECEIVER_SECRET": "the-secret-of-the-tokens",
+    "RECEIVER_PLATFORM_URL": "https://platform.example/",
+    "RECEIVER_PLATFORM_KEY": "the-key-of-the-platform",
+}
+SECRETS = ("database-password", "the-secret-of-the-tokens", "the-key-of-the-platform")
+
+
+def settings(**changes: str | None) -> Settings:
+    environment: dict[str, str | None] = {**GOOD, **{f"RECEIVER_{k}": v for k, v in changes.items()}}
+    return read_settings({k: v for k, v in environment.items() if v is not None})
+
+
+def problems(**changes: str | None) -> list[str]:
+    with pytest.raises(SettingsError) as caught:
+        settings(**changes)
+    assert not any(secret in str(caught.value) for secret in SECRETS)
+    return caught.value.problems
+
+
+def test_good_settings_are_read_with_their_defaults() -> None:
+    read = settings()
+    assert (read.host, read.port, read.log_level) == ("127.0.0.1", 8000, "info")
+    assert (read.keep_content, read.max_body, read.dispatch_concurrency, read.platform_timeout) == (
+        False,
+        2 * 1024 * 1024,
+        16,
+        30.0,
+    )
+    assert read.tenant("default").platform_url == "https://platform.example"
+    assert read.data_dir is None
+
+
+def test_every_bad_setting_is_named_at_once() -> None:
+    found = problems(
+        PORT="0",
+        MAX_BODY="1",
+        KEEP_CONTENT="perhaps",
+        LOG_LEVEL="loud",
+        DISPATCH_CONCURRENCY="x",
+        PLATFORM_TIMEOUT="1.5",
+        PUBLIC_URL=None,
+        SECRET="short",
+        SECRET_PREVIOUS="short",
+        PLATFORM_ZONE="Mars/Olympus",
+        PLATFORM_URL="ftp://platform.example",
+        DATA_DIR="/somewhere",
+        NONSENSE="1",
+        CONFIG="/no/such/file.toml",
+    )
+    for name in (
+        "PORT",
+        "MAX_BODY",
+        "KEEP_CONTENT",
+        "LOG_LEVEL",
+        "DISPATCH_CONCURRENCY",
+        "PLATFORM_TIMEOUT",
+        "PUBLIC_URL",
+        "SECRET",
+        "SECRET_PREVIOUS",
+        "PLATFORM_ZONE",
+        "PLATFORM_URL",
+        "DATA_DIR",
+        "NONSENSE",
+        "CONFIG",
+    ):
+        assert [problem for problem in found if f"RECEIVER_{name}" in problem], name
+    assert all("\n" not in problem for problem in found)
+
+
+@pytest.mark.parametrize("name", ["PORT", "MAX_BODY", "DISPATCH_CONCURRENCY", "PLATFORM_TIMEOUT"])
+@pytest.mark.parametrize("value", ["-1", "0x10", "²", "1e3", "9" * 5_000, "1_000", "+5", " ; "])
+def test_what_is_no_number_is_a_problem_and_no_fault(name: str, value: str) -> None:
+    assert len(problems(**{name: value})) == 1
+
+
+@given(st.text(max_size=40))
+def test_no_text_makes_reading_fail_otherwise(text: str) -> None:
+    for setting in SETTINGS:
+        if setting.name == "CONFIG":
+            continue
+        with contextlib.suppress(SettingsError):
+            settings(**{setting.name: text})
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"PUBLIC_URL": None}, "missing"),
+        ({"PUBLIC_URL": "http://receiver.example"}, "not https"),
+        ({"PUBLIC_URL": "https://127.0.0.1:8000"}, "loopback"),
+        ({"PUBLIC_URL": "https://127.8.8.8"}, "loopback"),
+        ({"PUBLIC_URL": "http://localhost:8000"}, "loopback"),
+        ({"PUBLIC_URL": "http://[::1]:8000"}, "loopback"),
+        ({"PUBLIC_URL": "http://127.0.0.1:8000", "PLATFORM_URL": None}, "loopback"),
+        ({"PUBLIC_URL": "receiver.example"}, "no address"),
+        ({"PUBLIC_URL": "https://"}, "no address"),
+        ({"PUBLIC_URL": "http://[bad"}, "no address"),
+        ({"PUBLIC_URL": "https://host:99999"}, "no address"),
+        ({"PUBLIC_URL": "https://user:word@host"}, "no address"),
+        ({"PUBLIC_URL": "https://host/?q=1"}, "no address"),
+        ({"PUBLIC_URL": "https://ho st/"}, "no address"),
+    ],
+)
+def test_a_public_url_that_the_platform_can_not_reach_is_refused(changes: dict[str, str | None], says: str) -> None:
+    found = problems(**changes)
+    assert len(found) == 1
+    assert "RECEIVER_PUBLIC_URL" in found[0]
+    assert says in found[0]
+
+
+def test_a_loopback_public_url_is_good_for_a_platform_on_this_machine() -> None:
+    read = settings(PUBLIC_URL="http://127.0.0.1:8000/", PLATFORM_URL="http://localhost:8001")
+    assert read.public_url == "http://127.0.0.1:8000"
+
+
+@pytest.mark.parametrize("changes", [{"DATA_DIR": "/somewhere"}, {"DATABASE_URL": None}, {"DATABASE_URL": "mysql://x"}])
+def test_exactly_one_database_is_named(changes: dict[str, str | None]) -> None:
+    assert [problem for problem in problems(**changes) if "DATABASE_URL" in problem]
+
+
+def test_with_a_data_folder_no_secret_is_needed_and_else_it_is(tmp_path: Path) -> None:
+    assert settings(DATABASE_URL=None, DATA_DIR=str(tmp_path), SECRET=None).secret is None
+    assert [problem for problem in problems(SECRET=None) if "RECEIVER_SECRET is missing" in problem]
+
+
+def test_a_home_folder_that_is_not_there_is_named() -> None:
+    assert "RECEIVER_DATA_DIR" in problems(DATABASE_URL=None, DATA_DIR="~nobody-of-that-name/x")[0]
+
+
+def test_secrets_stand_in_no_repr_and_no_text() -> None:
+    read = settings(SECRET_PREVIOUS="the-secret-before-that", CAMPAIGN_TOKEN="the-campaign-token")
+    for text in (repr(read), str(read), f"{read.tenants}"):
+        assert not any(secret in text for secret in (*SECRETS, "the-secret-before-that", "the-campaign-token"))
+
+
+def test_every_secret_may_stand_in_a_file(tmp_path: Path) -> None:
+    for setting in (s for s in SETTINGS if s.secret):
+        file = tmp_path / setting.name
+        file.write_text(f"{GOOD.get(f'RECEIVER_{setting.name}', 'a long enough secret')}\n")
+        read = settings(**{setting.name: None, f"{setting.name}_FILE": str(file)})
+        assert isinstance(read, Settings)
+    assert read.tenant("default").platform_key == "the-key-of-the-platform"
+
+
+@pytest.mark.parametrize(
+    ("content", "says"), [(None, "can't be read"), (b"", "is empty"), (b"\xff\xfe\x00", "not text")]
+)
+def test_a_secret_s_file_that_holds_none_is_named(tmp_path: Path, content: bytes | None, says: str) -> None:
+    file = tmp_path / "secret"
+    if content is not None:
+        file.write_bytes(content)
+    assert [p for p in problems(SECRET=None, SECRET_FILE=str(file)) if "RECEIVER_SECRET_FILE" in p and says in p]
+
+
+def test_a_secret_and_its_file_are_one_too_many(tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    file.write_text("another secret, long enough")
+    assert "both set" in problems(SECRET_FILE=str(file))[0]
+
+
+def test_a_key_that_fits_into_no_header_is_named_and_not_shown() -> None:
+    for key in ("ключ", "two\nlines"):
+        (found,) = problems(PLATFORM_KEY=key)
+        assert "RECEIVER_PLATFORM_KEY" in found
+        assert key not in found
+
+
+@pytest.mark.parametrize("name", ["RECEIVER_PROT", "RECEIVER_PORT_FILE", "RECEIVER_", "RECEIVER_SECRET_FILE_FILE"])
+def test_a_variable_that_is_no_setting_is_named(name: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        read_settings({**GOOD, name: "1"})
+    assert caught.value.problems[0].startswith(f"{name} is no setting")
+
+
+def test_the_variables_of_the_user_s_commands_are_known() -> None:
+    read_settings({**GOOD, "RECEIVER_URL": "x", "RECEIVER_API_KEY": "y", "RECEIVER_API_KEY_FILE": "z"})
+
+
+def config(tmp_path: Path, text: str) -> dict[str, Any]:
+    file = tmp_path / "receiver.toml"
+    file.write_text(text)
+    return {"CONFIG": str(file)}
+
+
+def test_several_tenants_stand_in_a_toml_file(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("key-in-a-file\n")
+    text = f"""
+    [tenant.shop]
+    platform_url = "https://shop.example/"
+    platform_key_file = "{tmp_path}/key"
+    platform_zone = "Asia/Kolkata"
+    [tenant.listens-only]
+    """
+    read = settings(**config(tmp_path, text))
+    shop = read.tenant("shop")
+    assert (shop.platform_url, shop.platform_key, shop.zone) == (
+        "https://shop.example",
+        "key-in-a-file",
+        ZoneInfo("Asia/Kolkata"),
+    )
+    assert read.tenant("listens-only").platform_key is None
+    assert read.tenant("default").platform_key == "the-key-of-the-platform"
+    with pytest.raises(SettingsError, match="default, shop, listens-only"):
+        read.tenant("nobody")
+    assert "key-in-a-file" not in repr(read)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[", "no TOML"),
+        ("[tenants.x]\n", "'tenants' is not known"),
+        ("tenant = 5\n", "no table"),
+        ("[[tenant]]\nname = 'x'\n", "no table"),
+        ("[tenant]\nx = 5\n", "tenant.x is no table"),
+        ("[tenant.'bad name']\n", "a tenant's name"),
+        ("[tenant.x]\nplatfrom_url = 'x'\n", "platfrom_url is not known"),
+        ("[tenant.x]\nplatform_key = 5\n", "platform_key is no text"),
+        ("[tenant.x]\nplatform_url = 'http://shop.example'\n", "not https"),
+        ("[tenant.x]\nplatform_zone = 'Mars'\n", "time zone"),
+        ("[tenant.x]\nplatform_key_file = '/no/such/file'\n", "can't be read"),
+        ("[tenant.x]\nplatform_key = 'a'\nplatform_key_file = '/no/such/file'\n", "both set"),
+    ],
+)
+def test_what_is_wrong_in_the_toml_file_is_named(tmp_path: Path, text: str, says: str) -> None:
+    assert [problem for problem in problems(**config(tmp_path, text)) if says in problem]
