@@ -179,7 +179,8 @@ async def _pool(stack: contextlib.AsyncExitStack, dsn: str, name: str, size: int
 
     async def close() -> None:
         try:
-            await asyncio.wait_for(pool.close(), 2.0)
+            async with asyncio.timeout(2.0):
+                await pool.close()
         except (TimeoutError, asyncpg.PostgresError, *NOT_THERE):
             pool.terminate()
 
@@ -216,6 +217,7 @@ def _application(house: House, notify: NotifyDoor, sending: SendingDoor, queries
 
 async def _database_away(request: Request, error: Exception) -> Response:
     """A door that needs the database, and it does not answer."""
-    log.error("database_failed", extra={"reason": type(error).__name__, "door": request.scope.get("path", "")[:20]})
+    route = request.scope.get("route")
+    log.error("database_failed", extra={"reason": type(error).__name__, "door": getattr(route, "path", None)})
     problem = Problem(503, "database_away", "The database does not answer: try again.", headers={"retry-after": "5"})
     return await problem_response(request, problem)

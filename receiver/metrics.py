@@ -8,7 +8,7 @@ from prometheus_client import Info as PrometheusInfo
 
 from receiver import __version__
 
-disable_created_metrics()  # a second series for each counter, which nobody asks for
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter, which nobody asks for
 REGISTRY = CollectorRegistry()
 
 MESSAGES = Counter(

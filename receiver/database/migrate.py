@@ -2,18 +2,15 @@
 
 import asyncio
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
-from alembic import command
-from alembic.config import Config
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection as SqlConnection
-from sqlalchemy.ext.asyncio import create_async_engine
-from sqlalchemy.pool import NullPool
 
 from receiver.database.pool import Connection, connect
 from receiver.errors import DatabaseError
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection as SqlConnection
 
 # A migration waits at most this long for a lock and fails rather than stall the receipts' door behind it.
 LOCK_MILLISECONDS = 5_000
@@ -34,10 +31,8 @@ def migrations_folder() -> Path:
 
 
 def latest_revision() -> str:
-    """The schema that this version needs."""
-    head = ScriptDirectory(str(migrations_folder())).get_current_head()
-    assert head is not None
-    return head
+    """The schema that this version needs: the number of the last migration."""
+    return max(file.name.partition("_")[0] for file in (migrations_folder() / "versions").glob("[0-9]*_*.py"))
 
 
 async def revision_of(connection: Connection) -> str | None:
@@ -78,6 +73,10 @@ def _upgrade(dsn: str) -> None:
 
 
 async def _upgrade_async(dsn: str) -> None:
+    # Alembic and SQLAlchemy take half a second to import: only a migration waits for them.
+    from sqlalchemy.ext.asyncio import create_async_engine
+    from sqlalchemy.pool import NullPool
+
     async def creator() -> "asyncpg.Connection[asyncpg.Record]":
         return await connect(
             dsn,
@@ -94,7 +93,10 @@ async def _upgrade_async(dsn: str) -> None:
         await engine.dispose()
 
 
-def _run_alembic(connection: SqlConnection) -> None:
+def _run_alembic(connection: "SqlConnection") -> None:
+    from alembic import command
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", str(migrations_folder()).replace("%", "%%"))
     config.attributes["connection"] = connection
@@ -102,7 +104,7 @@ def _run_alembic(connection: SqlConnection) -> None:
     command.upgrade(config, "head")
 
 
-def run_script(connection: SqlConnection, text: str) -> None:
+def run_script(connection: "SqlConnection", text: str) -> None:
     """Runs a whole SQL script inside the migration's transaction: what a prepared statement can't hold."""
     connection.exec_driver_sql("select 1")  # opens the transaction
     driver: Any = connection.connection.dbapi_connection

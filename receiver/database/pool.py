@@ -91,5 +91,5 @@ async def in_words(dsn: str, start: Callable[[], Awaitable[T]]) -> T:
 
 
 def masked(dsn: str) -> str:
-    """`dsn` without its password: what may be printed."""
-    return re.sub(r"(//[^:/@]*):[^@]*@", r"\1:…@", dsn)
+    """`dsn` without its user, password and parameters: what may be printed."""
+    return re.sub(r"//[^/]*@", "//…@", dsn.partition("?")[0])

@@ -7,8 +7,10 @@ from typing import NamedTuple
 import asyncpg
 
 from receiver import metrics
-from receiver.messages.ids import MessageId, TenantId
+from receiver.messages.ids import MessageId, TenantId, born_at
 from receiver.messages.lattice import NEGATIVE_STATES, Channel, State
+
+ISSUED = 1
 
 
 class Change(NamedTuple):
@@ -16,6 +18,7 @@ class Change(NamedTuple):
 
     message_id: MessageId
     tenant: TenantId
+    origin: int
     channel: Channel
     old: State | None
     new: State | None
@@ -30,6 +33,7 @@ def change_of(row: asyncpg.Record) -> Change:
     return Change(
         MessageId(row["message_id"]),
         TenantId(row["tenant"]),
+        row["origin"],
         Channel(row["channel"]),
         None if row["old_state"] is None else State(row["old_state"]),
         None if row["new_state"] is None else State(row["new_state"]),
@@ -56,7 +60,8 @@ def count(
             code = codes.get(change.reason_key or b"", "other")
             klass = classes.get(change.reason_class or 0, "unknown")
             metrics.FAILURES.labels(channel, code, klass, tenant).inc()
-        if change.new is State.DELIVERED and change.accepted_at and change.delivered_at:
-            metrics.DELIVERY.labels(channel).observe(
-                max((change.delivered_at - change.accepted_at).total_seconds(), 0.0)
-            )
+        since = change.accepted_at
+        if since is None and change.origin == ISSUED:  # delivered before the platform answered
+            since = born_at(change.message_id)
+        if change.new is State.DELIVERED and since and change.delivered_at:
+            metrics.DELIVERY.labels(channel).observe(max((change.delivered_at - since).total_seconds(), 0.0))

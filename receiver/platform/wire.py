@@ -62,8 +62,8 @@ class Answer:
 
     @property
     def code(self) -> str | None:
-        """The code of the first item, if the platform gave one."""
-        return self.items[0].code if self.items else None
+        """The first code that the platform gave, if any."""
+        return next((item.code for item in self.items if item.code), None)
 
 
 QUEUED = "1001"
@@ -80,8 +80,9 @@ def messaging_answer(status: int, body: bytes) -> Answer:
         return _answer_without_code(status, body)
     if any(item.code == QUEUED for item in items):
         return Answer(Outcome.ACCEPTED, items, status)
-    later = items[0].code in LATER_CODES or items[0].code in CREDENTIAL_CODES
-    return Answer(Outcome.LATER if later else Outcome.REFUSED, items, status, items[0].description)
+    said = next(item for item in items if item.code)
+    later = said.code in LATER_CODES or said.code in CREDENTIAL_CODES
+    return Answer(Outcome.LATER if later else Outcome.REFUSED, items, status, said.description)
 
 
 def _items(body: bytes) -> tuple[AnswerItem, ...]:
@@ -92,18 +93,19 @@ def _items(body: bytes) -> tuple[AnswerItem, ...]:
         return ()
     response = envelope.get("response") if isinstance(envelope, dict) else None
     entries = response if isinstance(response, list) else [response]
-    return tuple(
+    # An entry without a code keeps its place: items are matched with recipients by position.
+    items = tuple(
         AnswerItem(_text(e.get("code")) or "", _text(e.get("transid")), _text(e.get("description")))
-        for e in entries
-        if isinstance(e, dict) and _text(e.get("code"))
+        for e in (entry if isinstance(entry, dict) else {} for entry in entries)
     )
+    return items if any(item.code for item in items) else ()
 
 
 def _answer_without_code(status: int, body: bytes) -> Answer:
     """An HTTP answer in which the platform said nothing: only the status is left to judge by."""
     said = body[:80].decode("utf-8", "replace").replace("\0", "")
     description = f"HTTP {status} without a code"
-    if status in (401, 403, 429):
+    if status in (401, 403, 404, 405, 429):  # the credentials, the address, the rate: not the message's fault
         return Answer(Outcome.LATER, (), status, description)
     if 400 <= status < 500:
         return Answer(Outcome.REFUSED, (AnswerItem(f"HTTP {status}", None, description),), status, description)

@@ -56,7 +56,7 @@ BY_DESTINATION = (
 )
 BY_CODE = (
     "m.id in (select t.message_id from receipt t where t.code_key = any({0}::bytea[]) and t.reason_key is not null)"
-    " and r.code_key = any({0}::bytea[])"
+    " and r.code_key = any({0}::bytea[]) and s.state not in (60, 70)"  # delivered after all: it has no reason
 )
 BY_CHANNEL = "m.channel = any({0}::smallint[])"
 BY_STATE = "s.state = any({0}::smallint[])"

@@ -94,7 +94,8 @@ STATUSES = {fact: outcome.value for outcome, fact in FACTS.items()}
 
 
 def _told(claim: Claim, load: Load, recipient: Recipient, item: AnswerItem, answer: Answer, at: datetime) -> Told:
-    fact = FACTS.get(answer.outcome) or (Fact.ACCEPTED if item.code == QUEUED else Fact.REFUSED)
+    said = Fact.REFUSED if item.code else Fact.UNCERTAIN  # of one entry among accepted ones
+    fact = FACTS.get(answer.outcome) or (Fact.ACCEPTED if item.code == QUEUED else said)
     meaning = answer_meaning("messaging", item.code)
     shared = len(answer.items) != len(load.recipients) and len(answer.items) > 1
     raw = msgspec.json.encode({"code": item.code, "transid": item.transid, "description": item.description})

@@ -1,6 +1,7 @@
 """Keeps partitions and key generations made ahead, so that a Monday is a day like any other."""
 
 import asyncio
+import contextlib
 import logging
 from datetime import UTC, datetime
 
@@ -29,10 +30,9 @@ class PartitionKeeper:
                 await self.once()
             except (asyncpg.PostgresError, *NOT_THERE) as error:
                 log.error("partitions_not_made", extra={"reason": repr(error)})  # noqa: TRY400
-            try:
-                await asyncio.wait_for(self._closing.wait(), EVERY_SECONDS)
-            except TimeoutError:
-                pass
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(EVERY_SECONDS):
+                    await self._closing.wait()
 
     async def once(self) -> None:
         """Makes the weeks and the generation that are missing."""

@@ -127,8 +127,8 @@ def test_what_is_neither_a_text_nor_a_number_is_no_code(code: Any) -> None:
     assert answer({"code": code}).outcome is Outcome.UNCERTAIN
 
 
-def test_an_entry_that_says_nothing_is_left_out() -> None:
-    assert [item.transid for item in answer([QUEUED, {}, 5, QUEUED]).items] == ["t-1", "t-1"]
+def test_an_entry_that_says_nothing_keeps_its_place() -> None:
+    assert [item.transid for item in answer([QUEUED, {}, 5, QUEUED]).items] == ["t-1", None, None, "t-1"]
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_an_entry_that_says_nothing_is_left_out() -> None:
         (400, Outcome.REFUSED),
         (401, Outcome.LATER),
         (403, Outcome.LATER),
-        (404, Outcome.REFUSED),
+        (404, Outcome.LATER),
         (413, Outcome.REFUSED),
         (429, Outcome.LATER),
         (500, Outcome.UNCERTAIN),
@@ -161,7 +161,7 @@ def test_without_a_code_the_http_status_decides(status: int, outcome: Outcome, b
 
 
 def test_a_refusal_without_a_code_bears_the_http_status_as_one() -> None:
-    assert messaging_answer(404, b"").code == "HTTP 404"
+    assert messaging_answer(413, b"").code == "HTTP 413"
     assert messaging_answer(401, b"").code is None
 
 

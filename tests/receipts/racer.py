@@ -9,7 +9,7 @@ import random
 import sys
 
 from receiver.database.pool import open_pool
-from receiver.messages.ids import TenantId, new_id
+from receiver.messages.ids import MessageId, TenantId, new_id
 from receiver.messages.told import Feed, Told
 from receiver.receipts.apply import apply
 from tests.receipts.tellings import body, told_of
@@ -40,7 +40,7 @@ async def race(dsn: str, tenant: TenantId, seed: int) -> None:
 
     async def one(group: list[Told]) -> None:
         async with pool.acquire() as connection:
-            fresh = [told._replace(fresh=new_id()) for told in group]
+            fresh = [told._replace(fresh=MessageId(new_id())) for told in group]
             await apply(connection, new_id(), now(), Feed.PUSH, fresh)
 
     await asyncio.gather(*(one(group) for group in groups))

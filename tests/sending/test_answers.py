@@ -239,7 +239,7 @@ def test_no_answer_is_uncertain_and_never_sent_twice_and_a_receipt_makes_it_deli
         ((200, b"[[["), "uncertain"),
         ((302, b"{}"), "uncertain"),
         ((200, b'{"response":[]}'), "uncertain"),
-        ((404, b"not here"), "refused"),
+        ((413, b"too large"), "refused"),
         ((500, refused("7004")[1]), "refused"),  # type: ignore[index]
         ((400, queued("t-400")[1]), "accepted"),  # type: ignore[index]
     ],
