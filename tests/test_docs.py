@@ -129,7 +129,7 @@ def test_ceilings_and_normal_pairs_are_those_of_the_lattice() -> None:
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_every_code_stands_in_its_table_with_class_and_sentence(heading: str, codes: Mapping[str, Meaning]) -> None:
-    assert section("codes.md", heading) == [[code, m.klass.word, m.sentence] for code, m in codes.items()]
+    assert section("codes.md", heading) == [[code, m.failure_class.word, m.sentence] for code, m in codes.items()]
 
 
 def test_no_table_of_codes_is_left_out() -> None:
@@ -139,7 +139,7 @@ def test_no_table_of_codes_is_left_out() -> None:
 
 
 def test_every_class_is_explained() -> None:
-    assert [row[0] for row in section("codes.md", "Classes")] == [klass.word for klass in Class]
+    assert [row[0] for row in section("codes.md", "Classes")] == [failure_class.word for failure_class in Class]
 
 
 def test_every_setting_stands_in_the_table_with_its_default() -> None:

@@ -58,8 +58,8 @@ def count(
         metrics.MESSAGES.labels(channel, change.new.word, tenant).inc()
         if change.new in NEGATIVE_STATES:
             code = codes.get(change.reason_key or b"", "other")
-            klass = classes.get(change.reason_class or 0, "unknown")
-            metrics.FAILURES.labels(channel, code, klass, tenant).inc()
+            failure_class = classes.get(change.reason_class or 0, "unknown")
+            metrics.FAILURES.labels(channel, code, failure_class, tenant).inc()
         since = change.accepted_at
         if since is None and change.origin == ISSUED:  # delivered before the platform answered
             since = born_at(change.message_id)

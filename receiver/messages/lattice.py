@@ -131,7 +131,7 @@ class Channel(IntEnum):
 CEILING: dict[Channel, State] = {
     Channel.APPLE: State.SUBMITTED,
     Channel.CAMPAIGN: State.ACCEPTED,
-    Channel.EVENT: State.ACCEPTED,
+    Channel.EVENT: State.ACCEPTED,  # an event has no recipient: what its flow sends are messages of their own
 }
 
 # (positive, negative) pairs on one leg that happen in an orderly life. Any other pair is a conflict.
@@ -156,7 +156,10 @@ def clash(channel: Channel, fact: Fact) -> Fact:
 
 
 def is_final(state: State, channel: Channel) -> bool:
-    """Whether nothing more is expected: negative, positive, or at the channel's ceiling."""
+    """Whether nothing more is expected: negative, positive, or at the channel's ceiling.
+
+    `no_receipt` is never final: it says that nothing was told, and a late receipt still corrects it.
+    """
     if state in NEGATIVE_STATES or state in POSITIVE_STATES:
         return True
     ceiling = CEILING.get(channel)

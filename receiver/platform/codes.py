@@ -126,73 +126,68 @@ def squeeze(word: str) -> str:
 class Meaning:
     """What a code says: who can mend it, and a plain sentence for a support agent."""
 
-    klass: Class
+    failure_class: Class
     sentence: str
 
 
-_R, _C, _P, _F, _T, _X = (
-    Class.RECIPIENT,
-    Class.CONTENT,
-    Class.POLICY,
-    Class.CONFIGURATION,
-    Class.TEMPORARY,
-    Class.PLATFORM,
-)
-
 _ANY: dict[str, Meaning] = {
-    "7005": Meaning(_T, "The request expired on the platform before it was sent."),
-    "7006": Meaning(_T, "The platform had an internal error. Trying again later may work."),
-    "7104": Meaning(_F, "The app id that the message was sent with is not valid. The set-up must be corrected."),
-    "7105": Meaning(_R, "The platform has no customer profile for this recipient."),
-    "7108": Meaning(_F, "The message template is not valid. It must be corrected or approved."),
-    "7200": Meaning(_X, "The platform reports a failure without a status that it knows."),
-    "7314": Meaning(_F, "The application details that the message was sent with are not valid."),
+    "7005": Meaning(Class.TEMPORARY, "The request expired on the platform before it was sent."),
+    "7006": Meaning(Class.TEMPORARY, "The platform had an internal error. Trying again later may work."),
+    "7104": Meaning(
+        Class.CONFIGURATION, "The app id that the message was sent with is not valid. The set-up must be corrected."
+    ),
+    "7105": Meaning(Class.RECIPIENT, "The platform has no customer profile for this recipient."),
+    "7108": Meaning(Class.CONFIGURATION, "The message template is not valid. It must be corrected or approved."),
+    "7200": Meaning(Class.PLATFORM, "The platform reports a failure without a status that it knows."),
+    "7314": Meaning(Class.CONFIGURATION, "The application details that the message was sent with are not valid."),
     "7500": Meaning(Class.UNKNOWN, "The message was delivered."),
     "7501": Meaning(Class.UNKNOWN, "The message was handed to the operator."),
     "7502": Meaning(Class.UNKNOWN, "The message was read."),
     "7519": Meaning(Class.UNKNOWN, "The call was answered."),
-    "7520": Meaning(_R, "The e-mail bounced."),
-    "7521": Meaning(_R, "The recipient marked the e-mail as unwanted."),
-    "7522": Meaning(_F, "The address or the sender is not verified."),
-    "7523": Meaning(_R, "The e-mail address is not valid."),
+    "7520": Meaning(Class.RECIPIENT, "The e-mail bounced."),
+    "7521": Meaning(Class.RECIPIENT, "The recipient marked the e-mail as unwanted."),
+    "7522": Meaning(Class.CONFIGURATION, "The address or the sender is not verified."),
+    "7523": Meaning(Class.RECIPIENT, "The e-mail address is not valid."),
     "7528": Meaning(Class.UNKNOWN, "A link in the message was clicked."),
-    "7740": Meaning(_C, "The media in the message could not be used."),
-    "9002": Meaning(_P, "The recipient has not consented to receive this message."),
+    "7740": Meaning(Class.CONTENT, "The media in the message could not be used."),
+    "9002": Meaning(Class.POLICY, "The recipient has not consented to receive this message."),
     **{
-        str(code): Meaning(_P, "The contact policy forbids this message to this recipient.")
+        str(code): Meaning(Class.POLICY, "The contact policy forbids this message to this recipient.")
         for code in (9000, 9001, 9003, 9004, 9005, 9006, 9007, 9008, 9009, 9010)
     },
 }
 
 _SMS: dict[str, Meaning] = {
-    "7006": Meaning(_T, "The platform had an internal error. Trying again later may work."),
-    "7101": Meaning(_F, "The sender id is not valid for this route. The sender must be registered or changed."),
-    "7102": Meaning(_R, "The number is not a valid address. Check the recipient's number."),
-    "7107": Meaning(_C, "The message is too long."),
-    "7109": Meaning(_P, "The number is on a do-not-disturb list."),
-    "7111": Meaning(_C, "The operator took the message for spam."),
-    "7201": Meaning(_T, "The message failed at the operator. Trying again later may work."),
-    "7202": Meaning(_T, "The message failed at the platform. Trying again later may work."),
-    "7203": Meaning(_R, "The operator does not know this number. It is probably no longer in use."),
-    "7204": Meaning(_T, "There was not enough credit for the message."),
-    "7205": Meaning(_C, "The binary content of the message is faulty."),
-    "7206": Meaning(_T, "The memory of the recipient's SIM or phone is full."),
-    "7207": Meaning(_T, "The phone was switched off or out of coverage."),
-    "7208": Meaning(_T, "The message expired before the phone could be reached."),
-    "7209": Meaning(_T, "A part of the message was not delivered."),
-    "7210": Meaning(_F, "The billing of the account is not configured for this message."),
-    "7211": Meaning(_F, "The billing of the account is not configured for this message."),
-    "7283": Meaning(_R, "The number is a landline, which can't receive text messages."),
-    "7302": Meaning(_T, "More messages were sent than the rate limit allows."),
-    "7607": Meaning(_C, "This type of message is not allowed on this route."),
-    "7720": Meaning(_P, "The message was blocked."),
+    "7006": Meaning(Class.TEMPORARY, "The platform had an internal error. Trying again later may work."),
+    "7101": Meaning(
+        Class.CONFIGURATION, "The sender id is not valid for this route. The sender must be registered or changed."
+    ),
+    "7102": Meaning(Class.RECIPIENT, "The number is not a valid address. Check the recipient's number."),
+    "7107": Meaning(Class.CONTENT, "The message is too long."),
+    "7109": Meaning(Class.POLICY, "The number is on a do-not-disturb list."),
+    "7111": Meaning(Class.CONTENT, "The operator took the message for spam."),
+    "7201": Meaning(Class.TEMPORARY, "The message failed at the operator. Trying again later may work."),
+    "7202": Meaning(Class.TEMPORARY, "The message failed at the platform. Trying again later may work."),
+    "7203": Meaning(Class.RECIPIENT, "The operator does not know this number. It is probably no longer in use."),
+    "7204": Meaning(Class.TEMPORARY, "There was not enough credit for the message."),
+    "7205": Meaning(Class.CONTENT, "The binary content of the message is faulty."),
+    "7206": Meaning(Class.TEMPORARY, "The memory of the recipient's SIM or phone is full."),
+    "7207": Meaning(Class.TEMPORARY, "The phone was switched off or out of coverage."),
+    "7208": Meaning(Class.TEMPORARY, "The message expired before the phone could be reached."),
+    "7209": Meaning(Class.TEMPORARY, "A part of the message was not delivered."),
+    "7210": Meaning(Class.CONFIGURATION, "The billing of the account is not configured for this message."),
+    "7211": Meaning(Class.CONFIGURATION, "The billing of the account is not configured for this message."),
+    "7283": Meaning(Class.RECIPIENT, "The number is a landline, which can't receive text messages."),
+    "7302": Meaning(Class.TEMPORARY, "More messages were sent than the rate limit allows."),
+    "7607": Meaning(Class.CONTENT, "This type of message is not allowed on this route."),
+    "7720": Meaning(Class.POLICY, "The message was blocked."),
 }
 
 _VOICE: dict[str, Meaning] = {
-    "7401": Meaning(_T, "Nobody answered the call."),
-    "7402": Meaning(_T, "The line was busy."),
-    "7404": Meaning(_T, "The call did not succeed, for another reason."),
-    "7406": Meaning(_R, "The call was rejected."),
+    "7401": Meaning(Class.TEMPORARY, "Nobody answered the call."),
+    "7402": Meaning(Class.TEMPORARY, "The line was busy."),
+    "7404": Meaning(Class.TEMPORARY, "The call did not succeed, for another reason."),
+    "7406": Meaning(Class.RECIPIENT, "The call was rejected."),
     "7407": Meaning(Class.UNKNOWN, "The call was offered to the network."),
     "7408": Meaning(Class.UNKNOWN, "The network accepted the call."),
     "7409": Meaning(Class.UNKNOWN, "The call was dropped."),
@@ -209,47 +204,49 @@ RECEIPT_CODES: dict[Channel | None, dict[str, Meaning]] = {
 }
 
 _ENVELOPE: dict[str, Meaning] = {
-    "7000": Meaning(_C, "The platform could not read the request as JSON."),
-    "7001": Meaning(_F, "The platform did not accept the service key."),
-    "7002": Meaning(_F, "The service key was missing from the request."),
-    "7003": Meaning(_C, "A mandatory field of the request was missing."),
-    "7004": Meaning(_C, "A field of the request had a value that the platform does not allow."),
-    "7007": Meaning(_F, "The service is not active on the platform."),
-    "7009": Meaning(_C, "The request had more than 1,000 destinations."),
-    "7020": Meaning(_T, "The platform's limit of transactions was reached."),
+    "7000": Meaning(Class.CONTENT, "The platform could not read the request as JSON."),
+    "7001": Meaning(Class.CONFIGURATION, "The platform did not accept the service key."),
+    "7002": Meaning(Class.CONFIGURATION, "The service key was missing from the request."),
+    "7003": Meaning(Class.CONTENT, "A mandatory field of the request was missing."),
+    "7004": Meaning(Class.CONTENT, "A field of the request had a value that the platform does not allow."),
+    "7007": Meaning(Class.CONFIGURATION, "The service is not active on the platform."),
+    "7009": Meaning(Class.CONTENT, "The request had more than 1,000 destinations."),
+    "7020": Meaning(Class.TEMPORARY, "The platform's limit of transactions was reached."),
 }
 
 ANSWER_CODES: dict[str, dict[str, Meaning]] = {
     "messaging": {
         **_ENVELOPE,
         "1001": Meaning(Class.UNKNOWN, "The platform has queued the message."),
-        "7005": Meaning(_T, "The request had expired."),
-        "7006": Meaning(_T, "The platform had an internal error. Trying again later may work."),
+        "7005": Meaning(Class.TEMPORARY, "The request had expired."),
+        "7006": Meaning(Class.TEMPORARY, "The platform had an internal error. Trying again later may work."),
     },
     "event": {
         **{code: _ENVELOPE[code] for code in ("7000", "7001", "7004", "7020")},
         "1002": Meaning(Class.UNKNOWN, "The platform has queued the event."),
-        "7005": Meaning(_T, "The platform had an internal error. Trying again later may work."),
-        "7025": Meaning(_C, "A mandatory custom parameter of the event was missing."),
-        "7027": Meaning(_C, "The platform could not read the event as XML."),
+        "7005": Meaning(Class.TEMPORARY, "The platform had an internal error. Trying again later may work."),
+        "7025": Meaning(Class.CONTENT, "A mandatory custom parameter of the event was missing."),
+        "7027": Meaning(Class.CONTENT, "The platform could not read the event as XML."),
     },
     "campaign": {
-        "1001": Meaning(_C, "The platform could not read the event as JSON."),
-        "1002": Meaning(_C, "A mandatory field of the event was missing."),
-        "1003": Meaning(_X, "The platform had no recommendation available."),
+        "1001": Meaning(Class.CONTENT, "The platform could not read the event as JSON."),
+        "1002": Meaning(Class.CONTENT, "A mandatory field of the event was missing."),
+        "1003": Meaning(Class.PLATFORM, "The platform had no recommendation available."),
     },
 }
 
 # E-mail bounces tell their cause in the description.
 BOUNCES: dict[str, Meaning] = {
-    "permanent_general": Meaning(_R, "The recipient's mail server refused the e-mail for good."),
-    "permanent_noemail": Meaning(_R, "There is no such e-mail address."),
-    "permanent_suppressed": Meaning(_P, "The address is on the platform's suppression list."),
-    "transient_general": Meaning(_T, "The recipient's mail server refused the e-mail for now."),
-    "transient_mailboxfull": Meaning(_T, "The recipient's mailbox is full."),
-    "transient_messagetoolarge": Meaning(_C, "The e-mail is too large for the recipient's mail server."),
-    "transient_contentrejected": Meaning(_C, "The recipient's mail server refused the content of the e-mail."),
-    "transient_attachmentrejected": Meaning(_C, "The recipient's mail server refused an attachment."),
+    "permanent_general": Meaning(Class.RECIPIENT, "The recipient's mail server refused the e-mail for good."),
+    "permanent_noemail": Meaning(Class.RECIPIENT, "There is no such e-mail address."),
+    "permanent_suppressed": Meaning(Class.POLICY, "The address is on the platform's suppression list."),
+    "transient_general": Meaning(Class.TEMPORARY, "The recipient's mail server refused the e-mail for now."),
+    "transient_mailboxfull": Meaning(Class.TEMPORARY, "The recipient's mailbox is full."),
+    "transient_messagetoolarge": Meaning(Class.CONTENT, "The e-mail is too large for the recipient's mail server."),
+    "transient_contentrejected": Meaning(
+        Class.CONTENT, "The recipient's mail server refused the content of the e-mail."
+    ),
+    "transient_attachmentrejected": Meaning(Class.CONTENT, "The recipient's mail server refused an attachment."),
 }
 _PERMANENT_SMTP = ("smtp;5", "smtp; 5")
 

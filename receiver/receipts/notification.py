@@ -5,6 +5,7 @@ event, or a OneAPI hub's (`requestData`, `deliveryInfo` as an array). Keys may c
 """
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ Fields = dict[str, Any]
 MOST_RECEIPTS = 10_000
 MOST_COPIED = 4 * 1024 * 1024
 MOST_WRAPPERS = 8
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 DOCUMENTED = frozenset(
     [
@@ -63,13 +65,27 @@ class Unreadable(Exception):
 class Notification:
     """One deliveryInfo with its ids: `outer` are the fields beside it, `inner` its own, both with lower-case keys.
 
-    `told` is the notification as told, for the fingerprint; `raw` its bytes.
+    `told` is the notification as told, for the fingerprint. `raw` are its bytes as they came; where one of several
+    had to be cut out of a list, its own part encoded anew.
     """
 
     outer: Fields
     inner: Fields
     told: Fields
     raw: bytes
+
+    def first(self, *names: str) -> str:
+        """The first of `names` that says something, beside deliveryInfo or inside it; "" where none does."""
+        for name in names:
+            for fields in (self.outer, self.inner):
+                if (value := fields.get(name)) not in (None, "") and (text := text_of(value)):
+                    return text
+        return ""
+
+    @property
+    def is_oneapi(self) -> bool:
+        """Whether a OneAPI hub told it: those name an `address` where the platform names a destination."""
+        return "address" in self.inner
 
 
 def notifications(body: bytes) -> list[Notification | Unreadable]:
@@ -206,3 +222,27 @@ def _canonical(value: Any) -> Any:
     if isinstance(value, list):
         return [_canonical(item) for item in value]
     return value
+
+
+def text_of(value: object) -> str:
+    """Any JSON value as text that Postgres can hold: blanks stripped, NUL and lone surrogates replaced."""
+    if isinstance(value, str):
+        text = value.strip()
+    elif isinstance(value, bool):
+        text = "true" if value else "false"
+    elif isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        text = str(int(value))
+    elif isinstance(value, int | float):
+        text = str(value)
+    elif value is None:
+        text = ""
+    else:
+        try:
+            text = msgspec.json.encode(value).decode()
+        except UnicodeEncodeError:
+            text = json.dumps(value, separators=(",", ":"))  # which escapes lone surrogates
+    if "\0" in text:
+        text = text.replace("\0", "\ufffd")
+    if not text.isascii():
+        text = text.encode("utf-8", "replace").decode() if _SURROGATE.search(text) else text
+    return text

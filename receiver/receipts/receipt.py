@@ -4,12 +4,9 @@ The dialects that unwrap a body are in `receipts/notification.py`; here one noti
 """
 
 import hashlib
-import json
 import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
-
-import msgspec
 
 from receiver.messages.ids import (
     Digest,
@@ -27,9 +24,10 @@ from receiver.messages.lattice import RANK, clash, reason_key
 from receiver.messages.told import Reject, Told, transid_digest
 from receiver.platform.codes import channel_of, fact_of, receipt_meaning
 from receiver.platform.times import moment
-from receiver.receipts.notification import Notification, Unreadable, canonical, notifications
+from receiver.receipts.notification import Notification, Unreadable, canonical, notifications, text_of
 
 FINGERPRINT_VERSION = b"\x01"
+_TEMPLATE = re.compile(r"\$\([A-Za-z0-9_.]{1,64}\)")
 
 
 @dataclass(frozen=True)
@@ -92,21 +90,10 @@ def fingerprint(notification: Notification) -> bytes:
 
 
 def _told(n: Notification, source: Source) -> Told:
-    inner, outer = n.inner, n.outer
-
-    def first(*names: str) -> str:
-        """The first of `names` that says something, beside deliveryInfo or inside it."""
-        for name in names:
-            for fields in (outer, inner):
-                if (value := fields.get(name)) not in (None, "") and (text := text_of(value)):
-                    return text
-        return ""
-
+    first = n.first
     status = first("deliverystatus", "status")
     destination = first("destination", "address")
-    transid = first("transid", "requestid", "messageid", "transactionid") or _last_segment(
-        outer.get("link") or inner.get("link")
-    )
+    transid = first("transid", "requestid", "messageid", "transactionid") or _last_segment(n)
     correlationid = _expanded(first("correlationid", "clientcorrelator"))
     callback = _expanded(first("callbackdata"))
     code = first("code")
@@ -116,27 +103,27 @@ def _told(n: Notification, source: Source) -> Told:
 
     channel = channel_of(first("deliverychannel", "channel"))
     fact = fact_of(channel, status)
-    print_ = fingerprint(n)
+    identity = fingerprint(n)
     meaning = receipt_meaning(channel, code, description, additional)
-    klass = int(meaning.klass) if meaning else 0
-    reason = reason_key(fact, bool(code), klass != 0, print_)
+    failure_class = int(meaning.failure_class) if meaning else 0
+    reason = reason_key(fact, bool(code), failure_class != 0, identity)
     leg = leg_digest("", destination)
     described = " · ".join(part for part in (description, additional) if part)
     return Told(
         tenant=source.tenant,
         submission_id=source.submission_id,
         candidate=_as_message_id(correlationid),
-        transid_key=_key(transid, correlationid, callback if "address" in inner else "", print_),
+        transid_key=_key(transid, correlationid, callback if n.is_oneapi else "", identity),
         leg_key=leg_digest(subtid, destination) if subtid else leg,
         issued_leg_key=leg,
         fresh=MessageId(new_id()),
-        fingerprint=print_,
+        fingerprint=identity,
         channel=channel,
         fact=fact,
         rank=RANK[fact],
         clash=clash(channel, fact),
         reason_key=reason,
-        reason_class=klass if reason else None,
+        reason_class=failure_class if reason else None,
         received_at=source.received_at,
         told_at=moment(first("timestamp"), source.zone),
         status=status,
@@ -159,7 +146,7 @@ def _told(n: Notification, source: Source) -> Told:
     )
 
 
-def _key(transid: str, correlationid: str, oneapi_callback: str, print_: bytes) -> Digest:
+def _key(transid: str, correlationid: str, oneapi_callback: str, identity: bytes) -> Digest:
     """What names a message that is not ours: its transid, else its correlationid; never a phone number alone.
 
     OneAPI hubs put the id of the request into callbackData. A receipt without any id can't be joined to another:
@@ -171,7 +158,7 @@ def _key(transid: str, correlationid: str, oneapi_callback: str, print_: bytes) 
         return digest(f"c\0{correlationid.casefold()}")
     if oneapi_callback:
         return digest(f"b\0{oneapi_callback}")
-    return digest(f"f\0{print_.hex()}")
+    return digest(f"f\0{identity.hex()}")
 
 
 def _as_message_id(correlationid: str) -> MessageId | None:
@@ -179,50 +166,21 @@ def _as_message_id(correlationid: str) -> MessageId | None:
     return MessageId(identity) if identity else None
 
 
-_TEMPLATE = re.compile(r"\$\([A-Za-z0-9_.]{1,64}\)")
-
-
 def _expanded(text: str) -> str:
     """`text`, or nothing where it is a template that the platform did not fill in: `$(callbackData)`."""
     return "" if text.startswith("$(") and _TEMPLATE.fullmatch(text) else text
 
 
-def _last_segment(link: object) -> str:
+def _last_segment(n: Notification) -> str:
     """The last path segment of OneAPI's `link.href`: the id of the request, where nothing else names it."""
+    link = n.outer.get("link") or n.inner.get("link")
     if isinstance(link, list):
         link = link[0] if link else None
     if not isinstance(link, dict):
         return ""
-    href = next((v for k, v in link.items() if k.lower() == "href"), None)
+    href = next((value for key, value in link.items() if key.lower() == "href"), None)
     return text_of(href).rstrip("/").rpartition("/")[2] if isinstance(href, str) else ""
 
 
 def _count(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 6 else None
-
-
-def text_of(value: object) -> str:
-    """Any JSON value as text that Postgres can hold: blanks stripped, NUL and lone surrogates replaced."""
-    if isinstance(value, str):
-        text = value.strip()
-    elif isinstance(value, bool):
-        text = "true" if value else "false"
-    elif isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
-        text = str(int(value))
-    elif isinstance(value, int | float):
-        text = str(value)
-    elif value is None:
-        text = ""
-    else:
-        try:
-            text = msgspec.json.encode(value).decode()
-        except UnicodeEncodeError:
-            text = json.dumps(value, separators=(",", ":"))  # which escapes lone surrogates
-    if "\0" in text:
-        text = text.replace("\0", "\ufffd")
-    if not text.isascii():
-        text = text.encode("utf-8", "replace").decode() if _SURROGATE.search(text) else text
-    return text
-
-
-_SURROGATE = re.compile("[\ud800-\udfff]")

@@ -111,7 +111,7 @@ def _told(claim: Claim, load: Load, recipient: Recipient, item: AnswerItem, answ
         at=at,
         status="queued" if fact is Fact.ACCEPTED else STATUSES[fact],
         code=item.code or None,
-        code_class=int(meaning.klass) if meaning else 0,
+        code_class=int(meaning.failure_class) if meaning else 0,
         description=item.description,
         transid=None if shared else item.transid,
         raw=raw,

@@ -213,11 +213,11 @@ RECEIPTS: list[tuple[Channel, str, Class]] = [
 ]
 
 
-@pytest.mark.parametrize(("channel", "code", "klass"), RECEIPTS, ids=str)
-def test_the_code_of_a_receipt_tells_who_can_mend_it(channel: Channel, code: str, klass: Class) -> None:
+@pytest.mark.parametrize(("channel", "code", "failure_class"), RECEIPTS, ids=str)
+def test_the_code_of_a_receipt_tells_who_can_mend_it(channel: Channel, code: str, failure_class: Class) -> None:
     meaning = receipt_meaning(channel, code)
     assert meaning is not None
-    assert meaning.klass is klass
+    assert meaning.failure_class is failure_class
     assert meaning.sentence
 
 
@@ -252,11 +252,11 @@ BOUNCE_TABLE = {
 }
 
 
-@pytest.mark.parametrize(("description", "klass"), BOUNCE_TABLE.items(), ids=str)
-def test_a_bounce_tells_its_cause_in_the_description(description: str, klass: Class) -> None:
+@pytest.mark.parametrize(("description", "failure_class"), BOUNCE_TABLE.items(), ids=str)
+def test_a_bounce_tells_its_cause_in_the_description(description: str, failure_class: Class) -> None:
     meaning = receipt_meaning(Channel.EMAIL, "7520", description)
     assert meaning is not None
-    assert meaning.klass is klass
+    assert meaning.failure_class is failure_class
     assert receipt_meaning(Channel.EMAIL, "7520", f" {description.upper()} ") is meaning
 
 
@@ -284,7 +284,7 @@ def test_only_the_general_transient_bounce_can_turn_permanent() -> None:
 def test_a_description_of_a_bounce_says_nothing_on_another_channel() -> None:
     meaning = receipt_meaning(Channel.SMS, "7101", "Permanent_NoEmail")
     assert meaning is not None
-    assert meaning.klass is Class.CONFIGURATION
+    assert meaning.failure_class is Class.CONFIGURATION
 
 
 # Codes of answers
@@ -318,7 +318,9 @@ ANSWERS: dict[str, dict[str, Class]] = {
 
 
 def test_the_codes_of_each_api_are_the_documented_ones() -> None:
-    found = {api: {code: meaning.klass for code, meaning in table.items()} for api, table in ANSWER_CODES.items()}
+    found = {
+        api: {code: meaning.failure_class for code, meaning in table.items()} for api, table in ANSWER_CODES.items()
+    }
     assert found == ANSWERS
 
 
@@ -354,7 +356,7 @@ def test_a_label_is_a_code_of_a_table_or_one_of_two_words() -> None:
 
 
 def test_the_numbers_of_the_classes_are_those_that_are_stored() -> None:
-    assert {klass.word: int(klass) for klass in Class} == {
+    assert {failure_class.word: int(failure_class) for failure_class in Class} == {
         "unknown": 0,
         "recipient": 1,
         "content": 2,
