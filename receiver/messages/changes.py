@@ -1,5 +1,6 @@
 """What an apply changed, and how it is counted in the metrics."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import NamedTuple
@@ -51,11 +52,11 @@ def count(
     classes: Mapping[int, str],
 ) -> None:
     """Adds committed changes to the metrics; `codes` gives the bounded code of each reason that is at hand."""
-    for change in changes:
-        if change.new is None or change.new == change.old:
-            continue
+    moved = [change for change in changes if change.new is not None and change.new != change.old]
+    for (on, into, of), number in Counter((c.channel, c.new, c.tenant) for c in moved if c.new is not None).items():
+        metrics.MESSAGES.labels(on.word, into.word, tenants.get(of, "unknown")).inc(number)
+    for change in moved:
         channel, tenant = change.channel.word, tenants.get(change.tenant, "unknown")
-        metrics.MESSAGES.labels(channel, change.new.word, tenant).inc()
         if change.new in NEGATIVE_STATES:
             code = codes.get(change.reason_key or b"", "other")
             failure_class = classes.get(change.reason_class or 0, "unknown")
