@@ -207,9 +207,7 @@ def _application(house: House, notify: NotifyDoor, sending: SendingDoor, queries
             404: not_found,
             405: not_found,
             asyncpg.PostgresError: _database_away,
-            asyncpg.InterfaceError: _database_away,
-            OSError: _database_away,
-            TimeoutError: _database_away,
+            **dict.fromkeys(NOT_THERE, _database_away),
             500: failed,
         },
     )

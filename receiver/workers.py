@@ -136,8 +136,11 @@ def _bound(family: int, address: Any) -> socket.socket:
     return bound
 
 
-def server_for(app: Any) -> Server:
-    """A server for `app`, as quiet and as fast as this project wants it; workers run beside it, so no lifespan."""
+def server_for(app: Any, grace: int = 10) -> Server:
+    """A server for `app`, quiet and fast; workers run beside it, so no lifespan.
+
+    At its end requests under way have `grace` seconds.
+    """
     return Server(
         uvicorn.Config(
             app,
@@ -148,6 +151,6 @@ def server_for(app: Any) -> Server:
             server_header=False,
             date_header=False,
             timeout_keep_alive=75,
-            timeout_graceful_shutdown=10,
+            timeout_graceful_shutdown=grace,
         )
     )

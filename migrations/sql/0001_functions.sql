@@ -228,16 +228,19 @@ begin
          coalesce(t.submission_id is not null and a.submission_id is distinct from t.submission_id and a.id is not null, false)
     from unnest(p_group) with ordinality t
     left join lateral (
-      select m.id, m.submission_id from message m where m.id = t.candidate and m.tenant = t.tenant) a on true
+      select m.id, m.submission_id from message m
+       where m.id = t.candidate and m.tenant = t.tenant and m.origin = 1) a on true    -- only ids of ours went out
     left join lateral (
       select m.id from submission s join message m on m.id between s.first_id and s.last_id and m.submission_id = s.id
        where a.id is null and s.id = t.submission_id and s.tenant = t.tenant
          and (s.message_count = 1 or m.destination_key = t.destination_key)
        order by m.id limit 1) b on true
     left join lateral (
+      -- a flow's node (subtid) tells observed messages apart; what an answer filed is ours whatever node tells of it
       select k.message_id as id from message_key k
        where a.id is null and b.id is null and k.transid_key = t.transid_key
          and k.leg_key in (t.issued_leg_key, t.leg_key) and k.tenant = t.tenant and k.message_id >= p_oldest
+         and (k.leg_key = t.leg_key or exists (select from message i where i.id = k.message_id and i.origin = 1))
        order by k.leg_key = t.issued_leg_key desc, k.generation limit 1) c on true;
 end $f$;
 
@@ -258,15 +261,19 @@ begin
    where not exists (select from message_key k where k.transid_key = f.transid_key and k.leg_key = f.leg_key
                         and k.tenant = f.tenant and k.message_id >= p_oldest)
    order by f.transid_key, f.leg_key, f.tenant
-  on conflict do nothing;
+  on conflict (transid_key, leg_key, tenant, generation) do update set message_id = excluded.message_id
+   where message_key.message_id < p_oldest;                  -- its message was dropped with its week
 
   -- a new snapshot: sees the winner's row
   select array_agg(w.message_id order by t.ordinality) into v_ids
     from unnest(p_group) with ordinality t
-    cross join lateral (
+    left join lateral (
       select k.message_id from message_key k
        where k.transid_key = t.transid_key and k.leg_key = t.leg_key and k.tenant = t.tenant and k.message_id >= p_oldest
-       order by k.generation limit 1) w;
+       order by k.generation limit 1) w on true;
+  if array_position(v_ids, null) is not null then
+    raise exception 'a key went away meanwhile' using errcode = 'RX001';     -- the caller looks again
+  end if;
 
   -- born are those whose own id won. The same receipt may stand twice in a group, and a try whose answer was lost may
   -- have committed meanwhile: then the message is there already.
@@ -347,7 +354,7 @@ begin
 
   if true = any(v_forged) or cardinality(p_rejects) > 0 then
     insert into quarantine as q (week, digest, tenant, reason, detail, body, headers, first_at, last_at, told)
-    select date_trunc('week', p_at at time zone 'UTC')::date, r.digest, r.tenant, r.reason, r.detail,
+    select date_trunc('week', p_at at time zone 'UTC')::date, r.digest, r.tenant, min(r.reason), min(r.detail),
            (array_agg(r.body))[1], (array_agg(r.headers))[1]::jsonb, min(r.at), max(r.at), count(*)
       from (select r.tenant, r.digest, r.reason, r.detail, r.body, r.headers, r.at from unnest(p_rejects) r
             union all
@@ -355,9 +362,9 @@ begin
                    'came in under the URL of one submission and claims a message of another', t.raw, '{}', t.received_at
               from unnest(p_group) with ordinality t
               join unnest(v_forged) with ordinality v(forged, n) on v.n = t.ordinality where v.forged) r
-     group by r.digest, r.tenant, r.reason, r.detail
-     order by r.digest
-    on conflict (digest, week) do update
+     group by r.digest, r.tenant
+     order by r.digest, r.tenant
+    on conflict (digest, tenant, week) do update
        set told = q.told + excluded.told, last_at = greatest(q.last_at, excluded.last_at);
   end if;
 
@@ -397,15 +404,18 @@ begin
   select array_agg(h.owner order by h.owner), array_agg(h.id order by h.owner) into v_owners, v_ours
     from (select distinct on (o.message_id) o.message_id as owner, k.id
             from unnest(p_transid_keys, p_leg_keys, p_ids) as k(transid_key, leg_key, id)
-            join message_key o on o.transid_key = k.transid_key and o.leg_key = k.leg_key and o.tenant = p_tenant
+            join message_key o on o.transid_key = k.transid_key and o.tenant = p_tenant
+            join message held on held.id = o.message_id
+            join message ours on ours.id = k.id
            where o.message_id <> k.id and o.message_id >= v_oldest
-           order by o.message_id, k.id) h;
+             and (o.leg_key = k.leg_key or held.destination_key = ours.destination_key)     -- whatever node told of it
+           order by o.message_id, o.leg_key = k.leg_key desc, k.id) h;
   if v_owners is null then
     return;
   end if;
 
   perform 1 from (select m.id from message_state m
-                   where m.id in (select unnest(v_owners) union select unnest(v_ours))
+                   where m.id in (select unnest(v_owners) union select unnest(p_ids))
                    order by m.id for update of m) locked;
 
   -- a key held by another issued message stays with it: which of the two is meant cannot be known
@@ -426,8 +436,8 @@ begin
     from dead d order by d.id;
 
   update message_key k set message_id = v.id
-    from unnest(v_owners, v_ours) as v(owner, id), unnest(p_transid_keys, p_leg_keys) as p(transid_key, leg_key)
-   where k.transid_key = p.transid_key and k.leg_key = p.leg_key and k.tenant = p_tenant and k.message_id = v.owner;
+    from unnest(v_owners, v_ours) as v(owner, id)
+   where k.transid_key = any(p_transid_keys) and k.tenant = p_tenant and k.message_id = v.owner;
 
   with ins as (
     insert into receipt as r (message_id, fingerprint, feed, copied, elsewhere, channel, fact, rank, clash, reason_key,

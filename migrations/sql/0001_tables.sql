@@ -266,6 +266,6 @@ create table quarantine (
     first_at   timestamptz not null,
     last_at    timestamptz not null,
     told       integer not null default 1,
-    constraint quarantine_pk primary key (digest, week),
+    constraint quarantine_pk primary key (digest, tenant, week),
     constraint quarantine_digest_is_16_bytes check (octet_length(digest) = 16)
 ) partition by range (week);

@@ -89,7 +89,7 @@ class _Serving:
     """A second server as a worker beside the first."""
 
     def __init__(self, app: Any, bound: socket.socket) -> None:
-        self._server, self._bound = server_for(app), bound
+        self._server, self._bound = server_for(app, grace=1), bound
 
     async def run(self) -> None:
         await self._server.serve(sockets=[self._bound])
@@ -126,7 +126,7 @@ async def _run(
     async with open_house(settings, dsn, secret_of(settings)) as house:
         async with house.write_pool.acquire() as connection:
             await ensure_key(connection, house.tenants.id_of("default"), "demo", SCOPES, key)
-        server = server_for(house.app)
+        server = server_for(house.app, grace=1)
         story = _Story(lambda closing: _tell(server, house, url, key, console))
         workers = [
             ("story", story),
@@ -134,7 +134,7 @@ async def _run(
             *house.workers,
             ("platform", _Serving(sandbox_app, platform)),
         ]
-        return await run_beside(server, workers, sockets=[bound], on_drain=house.drain, grace=2.0)
+        return await run_beside(server, workers, sockets=[bound], on_drain=house.drain, grace=1.0)
 
 
 async def _tell(server: uvicorn.Server, house: House, url: str, key: str, console: Console) -> None:

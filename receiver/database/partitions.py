@@ -18,6 +18,8 @@ HOT = {
 
 WEEKS = "select starts_on from week order by starts_on"
 ADD_WEEK = "insert into week (starts_on, first_id, end_id) values ($1, $2, $3)"
+# Whoever waits for a lock makes all later ones wait behind: rather fail soon, and try again.
+SHORT_LOCKS = "set local lock_timeout = '200ms'"
 ONE_AT_A_TIME = "select pg_advisory_xact_lock(hashtext('receiver.partitions'))"
 DAYS_AHEAD = "select (max(starts_on) + 7) - (now() at time zone 'UTC')::date from week"
 
@@ -29,8 +31,12 @@ def week_of(moment: datetime) -> date:
 
 
 async def ensure_weeks(connection: Connection, now: datetime) -> list[date]:
-    """Makes the partitions of last week (clocks differ), of this and the next ones."""
+    """Makes the partitions of last week (clocks differ), of this and the next ones.
+
+    Raises asyncpg.LockNotAvailableError if somebody holds a table for longer than we let the receipts wait behind us.
+    """
     async with connection.transaction():
+        await connection.execute(SHORT_LOCKS)
         await connection.execute(ONE_AT_A_TIME)
         have = {row["starts_on"] for row in await connection.fetch(WEEKS)}
         monday = week_of(now)
@@ -46,21 +52,19 @@ async def _create(connection: Connection, week: date) -> None:
     start = datetime(week.year, week.month, week.day, tzinfo=UTC)
     end = start + timedelta(weeks=1)
     first_id, end_id = first_id_at(start), first_id_at(end)
-    name = f"{week:%Y%m%d}"
-    for table in BY_ID:
-        await connection.execute(
-            f"create table {table}_{name} partition of {table} "
-            f"for values from ('{first_id}') to ('{end_id}') {HOT.get(table, '')}"
-        )
-    await connection.execute(
-        f"create table change_{name} partition of change "
-        f"for values from ('{start.isoformat()}') to ('{end.isoformat()}')"
-    )
-    await connection.execute(
-        f"create table quarantine_{name} partition of quarantine "
-        f"for values from ('{week.isoformat()}') to ('{(week + timedelta(weeks=1)).isoformat()}')"
-    )
+    bounds = {table: (str(first_id), str(end_id)) for table in BY_ID}
+    bounds["change"] = (start.isoformat(), end.isoformat())
+    bounds["quarantine"] = (week.isoformat(), end.date().isoformat())
+    for table, (low, high) in bounds.items():
+        await _attach(connection, table, f"{week:%Y%m%d}", f"from ('{low}') to ('{high}')")
     await connection.execute(ADD_WEEK, week, first_id, end_id)
+
+
+async def _attach(connection: Connection, table: str, name: str, bound: str) -> None:
+    """Makes a partition beside its table and attaches it: neither readers nor writers are locked out meanwhile."""
+    options = HOT.get(table, "")
+    await connection.execute(f"create table if not exists {table}_{name} (like {table} including all) {options}")
+    await connection.execute(f"alter table {table} attach partition {table}_{name} for values {bound}")
 
 
 async def days_ahead(connection: Connection) -> int:
@@ -71,24 +75,25 @@ async def days_ahead(connection: Connection) -> int:
 LOCK_GENERATION = "select pg_advisory_xact_lock(hashtext('receiver.key_generation'))"
 CURRENT_GENERATION = "select current from key_generation"
 GENERATION_AGE = "select current, now() - rotated_at as age from key_generation"
-SET_GENERATION = "update key_generation set current = $1, rotated_at = now()"
+SET_GENERATION = "update key_generation set current = $1, rotated_at = now() where current = $1 - 1"
 
 
 async def rotate_keys(connection: Connection, every: timedelta = timedelta(weeks=1)) -> int | None:
     """Begins a new generation of keys if the present one is older than `every`; returns its number.
 
-    The exclusive lock waits for every birth in flight: no key can be born in two generations.
+    The exclusive lock waits for every birth in flight: no key can be born in two generations. Raises
+    asyncpg.LockNotAvailableError if that takes too long.
     """
     row = await connection.fetchrow(GENERATION_AGE)
     if row is None or row["age"] < every:
         return None
     new = int(row["current"]) + 1
-    await connection.execute(
-        f"create table if not exists message_key_g{new} partition of message_key for values in ({new})"
-    )
     async with connection.transaction():
-        await connection.execute(LOCK_GENERATION)
+        await connection.execute(SHORT_LOCKS)
+        await connection.execute(ONE_AT_A_TIME)
         if await connection.fetchval(CURRENT_GENERATION) != new - 1:
             return None  # another process was first
+        await _attach(connection, "message_key", f"g{new}", f"in ({new})")
+        await connection.execute(LOCK_GENERATION)
         await connection.execute(SET_GENERATION, new)
     return new

@@ -19,7 +19,8 @@ CONNECT_SECONDS = 10.0
 WRITE_SECONDS = 6.0
 READ_SECONDS = 10.0
 
-NOT_THERE = (OSError, asyncio.TimeoutError, asyncpg.InterfaceError)
+# InternalClientError: asyncpg's word for a server that died between two of its messages.
+NOT_THERE = (OSError, asyncio.TimeoutError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 
 async def open_pool(dsn: str, name: str, size: int, *, writer: bool) -> Pool:
@@ -62,7 +63,7 @@ async def connect(dsn: str, name: str, **server_settings: str) -> "asyncpg.Conne
     return await in_words(dsn, start)
 
 
-CAN_WRITE = "select not pg_is_in_recovery()"
+CAN_WRITE = "select current_setting('transaction_read_only') = 'off'"
 PROBE_SECONDS = 2.0
 
 

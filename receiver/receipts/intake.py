@@ -26,7 +26,9 @@ from receiver.receipts.receipt import Reading
 log = logging.getLogger("receiver.intake")
 
 GROUP = 256  # receipts in one transaction: 6 ms of work in the database
+GROUP_BYTES = 4 * 1024 * 1024  # of bodies in one transaction: some 50 ms of work
 CAPACITY = 8_192  # receipts that wait: 32 groups, well under a second of a healthy database
+CAPACITY_BYTES = 64 * 1024 * 1024  # of bodies that wait
 
 # Not the receipt's fault: connection, rollback, resources, operator, read-only, object in use, system.
 NOT_THE_RECEIPT = ("08", "25", "40", "53", "55", "57", "58")
@@ -48,11 +50,12 @@ NOT_NOW = (asyncpg.PostgresError, NotDurable, *NOT_THERE)
 class _Item:
     """One body on its way: its receipts, its rejects, and the future that its door waits for."""
 
-    __slots__ = ("done", "reading", "size")
+    __slots__ = ("bytes", "done", "reading", "size")
 
     def __init__(self, reading: Reading, done: asyncio.Future[None]) -> None:
         self.reading, self.done = reading, done
         self.size = len(reading.receipts) + len(reading.rejects)
+        self.bytes = sum(len(r.raw) for r in reading.receipts) + sum(len(r.body) for r in reading.rejects)
 
 
 class Intake:
@@ -64,6 +67,7 @@ class Intake:
         self._pool, self._tenants, self._feed, self._capacity = pool, tenants, feed, capacity
         self._waiting: deque[_Item] = deque()
         self._size = 0
+        self._bytes = 0
         self._wake = asyncio.Event()
         self._closing = False
         self._last_failure: str | None = None
@@ -79,7 +83,16 @@ class Intake:
         await item.done
 
     async def run(self) -> None:
-        """Commits group after group until closed and empty."""
+        """Commits group after group until closed and empty. Dying, it leaves nobody waiting."""
+        try:
+            await self._run()
+        finally:
+            self._closing = True
+            for item in self._waiting:
+                if not item.done.done():
+                    item.done.set_exception(NotDurable("the intake has ended"))
+
+    async def _run(self) -> None:
         while True:
             if not self._waiting:
                 if self._closing:
@@ -109,13 +122,18 @@ class Intake:
         self._wake.set()
 
     def _next_group(self) -> list[_Item]:
+        """What waits, up to a group's receipts and bytes; at least one body, whatever its size."""
         group: list[_Item] = []
-        size = 0
-        while self._waiting and (not group or size + self._waiting[0].size <= GROUP):
-            item = self._waiting.popleft()
+        size = weight = 0
+        while self._waiting:
+            item = self._waiting[0]
+            if group and (size + item.size > GROUP or weight + item.bytes > GROUP_BYTES):
+                break
+            group.append(self._waiting.popleft())
             size += item.size
-            group.append(item)
+            weight += item.bytes
         self._size -= size
+        self._bytes -= weight
         metrics.WAITING.set(self._size)
         return group
 
@@ -136,16 +154,17 @@ class Intake:
             if len(receipts) + len(rejects) <= 1:
                 await self._quarantine(connection, receipts, error)
                 return
-            half = len(receipts) // 2
             log.warning("group_refused", extra={"size": len(receipts), "sqlstate": getattr(error, "sqlstate", None)})
-            if not receipts:
-                raise
-            if rejects:
-                await self._apply(connection, (), rejects)
+            half, other_half = len(receipts) // 2, len(rejects) // 2
+            if receipts and rejects:
                 await self._apply(connection, receipts, ())
-            else:
+                await self._apply(connection, (), rejects)
+            elif receipts:
                 await self._apply(connection, receipts[:half], ())
                 await self._apply(connection, receipts[half:], ())
+            else:
+                await self._apply(connection, (), rejects[:other_half])
+                await self._apply(connection, (), rejects[other_half:])
 
     async def _apply_once(self, connection: Connection, receipts: Sequence[Told], rejects: Sequence[Reject]) -> None:
         began = time.perf_counter()

@@ -24,6 +24,7 @@ log = logging.getLogger("receiver.notify")
 
 KEPT_HEADERS = frozenset({b"content-type", b"content-length", b"user-agent", b"x-wx-gtrid"})
 RETRY_SECONDS = b"10"
+BODY_SECONDS = 15.0  # the platform itself gives up after 10
 READ_ASIDE = 64 * 1024  # bytes
 
 Answer = tuple[dict[str, Any], dict[str, Any]]
@@ -72,9 +73,12 @@ class NotifyDoor:
         if scope["method"] in ("HEAD", "GET", "OPTIONS"):
             return READY
         try:
-            body = await self._body(receive)
+            async with asyncio.timeout(BODY_SECONDS):
+                body = await self._body(receive)
         except _TooLarge:
             return TOO_LARGE
+        except (TimeoutError, asyncio.CancelledError):
+            return NOT_NOW  # half a body, and the server ends or nothing more comes: it is told again
         if body is None:
             return None  # the other side went away in the middle: nobody to answer
         return await self._store(body, token, tenant, scope)
@@ -89,7 +93,7 @@ class NotifyDoor:
             reading.rejects = [r._replace(headers=headers) for r in reading.rejects]
         try:
             await self._intake.take(reading)
-        except NotDurable:
+        except (NotDurable, asyncio.CancelledError):  # cancelled: the server ends, and its grace is over
             return NOT_NOW
         return STORED
 

@@ -122,13 +122,14 @@ class Dispatcher:
         assert settings.platform_url is not None
         assert settings.platform_key is not None
         now = self._clock()
+        expired = claim.expires_at is not None and claim.expires_at <= now
         async with self._pool.acquire() as connection:
             load = await outbox.load(connection, claim.submission_id)
-            if load.content is not None:
-                await connection.execute(outbox.MARK_SENT, claim.submission_id, now)
-        if load.content is None:
-            return  # settled meanwhile
-        if claim.expires_at is not None and claim.expires_at <= now:
+            if load.content is None:
+                return  # settled meanwhile
+            if not expired and not await outbox.mark_sent(connection, claim, now):
+                return  # taken over meanwhile
+        if expired:
             await self._settle(claim, load, EXPIRED)
             return
         body = messaging_body(load.content, load.recipients, self.notifyurl(settings.name, claim.submission_id))
@@ -178,7 +179,11 @@ class Dispatcher:
             depths = {row["tenant"]: row["messages"] for row in await connection.fetch(outbox.DEPTH)}
         for claim, load in zip(abandoned, loads, strict=True):
             log.warning("claim_abandoned", extra={"submission_id": str(claim.submission_id)})
-            await self._settle(claim, load, ABANDONED)
+            if load.sent_at is None and load.content is not None:  # it ended before the call: nothing was sent
+                async with self._pool.acquire() as connection:
+                    await connection.execute(outbox.LATER, claim.submission_id, self._clock())
+            else:
+                await self._settle(claim, load, ABANDONED)
         for tenant, name in self._tenants.names.items():
             metrics.OUTBOX.labels(name).set(depths.get(tenant, 0))
 

@@ -64,24 +64,33 @@ CLAIM_ABANDONED = """
 with dead as (
   select submission_id from outbox where lease_until < $1 order by lease_until limit $2 for update skip locked
 )
-update outbox o set lease_until = $3 from dead where o.submission_id = dead.submission_id
+update outbox o set lease_until = $3, attempts = least(o.attempts + 1, 32767)
+  from dead where o.submission_id = dead.submission_id
 returning o.submission_id, o.tenant, o.attempts, o.expires_at
 """
 
 LOAD = """
-select s.content, m.id, m.channel, m.destination, m.destination_type
+select s.content, s.sent_at, m.id, m.channel, m.destination, m.destination_type
   from submission s
   join message m on m.id between s.first_id and s.last_id and m.submission_id = s.id
  where s.id = $1
  order by m.id
 """
 
-MARK_SENT = "update submission set sent_at = coalesce(sent_at, $2) where id = $1"
+# Only who still holds the lease may send: a process that was paused for longer finds its claim taken over.
+MARK_SENT = """
+update submission set sent_at = coalesce(sent_at, $2)
+ where id = $1 and exists (select from outbox where submission_id = $1 and attempts = $3 and lease_until > $2)
+returning id
+"""
 SETTLE = """
 with o as (delete from outbox where submission_id = $1)
 update submission set answered_at = $2, content = case when $3 then content end where id = $1
 """
-LATER = "update outbox set lease_until = null, due_at = $2 where submission_id = $1"
+LATER = """
+with s as (update submission set sent_at = null where id = $1)
+update outbox set lease_until = null, due_at = $2 where submission_id = $1
+"""
 ADD_ATTEMPT = """
 insert into attempt (submission_id, number, at, outcome, http_status, code, description)
 values ($1, $2, $3, $4, $5, $6, $7) on conflict do nothing
@@ -114,6 +123,7 @@ class Load:
     """What a submission carries; `content` is None once it was erased."""
 
     content: bytes | None
+    sent_at: datetime | None
     channel: int
     recipients: list[Recipient]
 
@@ -187,6 +197,11 @@ async def load(connection: Connection, submission_id: SubmissionId) -> Load:
     """What the submission carries, in the order in which it was asked."""
     rows = await connection.fetch(LOAD, submission_id)
     if not rows:
-        return Load(None, 0, [])
+        return Load(None, None, 0, [])
     recipients = [Recipient(r["id"], r["destination_type"], r["destination"]) for r in rows]
-    return Load(rows[0]["content"], rows[0]["channel"], recipients)
+    return Load(rows[0]["content"], rows[0]["sent_at"], rows[0]["channel"], recipients)
+
+
+async def mark_sent(connection: Connection, claim: Claim, now: datetime) -> bool:
+    """Notes that the call begins now; False if the claim is not ours any more: then nothing may be sent."""
+    return await connection.fetchval(MARK_SENT, claim.submission_id, now, claim.attempts) is not None

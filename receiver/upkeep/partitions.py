@@ -14,10 +14,11 @@ from receiver.database.pool import NOT_THERE, Pool
 log = logging.getLogger("receiver.upkeep")
 
 EVERY_SECONDS = 3600.0
+AGAIN_SECONDS = 60.0
 
 
 class PartitionKeeper:
-    """Looks once an hour; three weeks are always ahead, so a failure has days to be seen."""
+    """Looks once an hour, and after a failure once a minute; three weeks are always ahead."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
@@ -26,12 +27,14 @@ class PartitionKeeper:
     async def run(self) -> None:
         """Makes what is missing, again and again, until closed."""
         while not self._closing.is_set():
+            pause = EVERY_SECONDS
             try:
                 await self.once()
             except (asyncpg.PostgresError, *NOT_THERE) as error:
                 log.error("partitions_not_made", extra={"reason": repr(error)})  # noqa: TRY400
+                pause = AGAIN_SECONDS
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(EVERY_SECONDS):
+                async with asyncio.timeout(pause):
                     await self._closing.wait()
 
     async def once(self) -> None:
