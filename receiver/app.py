@@ -5,6 +5,7 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 import asyncpg
 from starlette.applications import Starlette
@@ -18,9 +19,8 @@ from receiver.access.keys import Keys
 from receiver.access.tenants import Tenants
 from receiver.access.tokens import NotifyTokens
 from receiver.database.migrate import require_schema
-from receiver.database.partitions import ensure_weeks
-from receiver.database.pool import NOT_THERE, Pool, can_write, open_pool
-from receiver.messages.ids import born_at, new_id
+from receiver.database.partitions import days_ahead, ensure_weeks, lock_table_warning
+from receiver.database.pool import NOT_THERE, Connection, Pool, can_write, open_pool
 from receiver.openapi import Operation, Parameter
 from receiver.platform.client import PlatformClient
 from receiver.queries import routes as query_routes
@@ -59,8 +59,16 @@ OPERATIONS: Sequence[Operation] = (
         "GET",
         "/notify/{token}",
         "test_notifyurl",
-        "The platform tests the address (by HEAD).",
+        "Test the address by hand.",
         {200: ("The token is good.", "text/plain"), 401: ("No token of ours.", "text/plain")},
+        parameters=[TOKEN],
+    ),
+    Operation(
+        "HEAD",
+        "/notify/{token}",
+        "head_notifyurl",
+        "How the platform tests the address.",
+        {200: ("The token is good.", None), 401: ("No token of ours.", None)},
         parameters=[TOKEN],
     ),
     Operation("GET", "/livez", "livez", "The process runs.", {200: ("It does.", "text/plain")}),
@@ -94,6 +102,7 @@ class House:
     workers: list[tuple[str, Worker]]
     app: Starlette = field(init=False)
     draining: bool = False
+    warnings: list[str] = field(default_factory=list)
 
     def drain(self) -> None:
         """From now on /readyz says no: a balancer sends nothing more."""
@@ -101,9 +110,7 @@ class House:
 
     async def readyz(self, request: Request) -> Response:
         """200 as long as a receipt can be made durable here; all else that is wrong is a warning."""
-        warnings = [*self.dispatcher.trouble.values()]
-        if settings_warnings := self._without_platform():
-            warnings.extend(settings_warnings)
+        warnings = [*self.warnings, *self.dispatcher.trouble.values(), *self._without_platform()]
         ready = not self.draining and await can_write(self.write_pool)
         if self.draining:
             warnings.insert(0, "this process is draining")
@@ -144,7 +151,8 @@ async def open_house(settings: Settings, dsn: str, secret: str) -> AsyncIterator
         async with write_pool.acquire() as connection:
             await require_schema(connection)
             await tenants.load(connection)
-            await ensure_weeks(connection, born_at(new_id()))
+            await _ensure_weeks(connection)
+            lock_warning = await lock_table_warning(connection)
         send_pool = await _pool(stack, dsn, "sending", SENDERS, writer=True)
         read_pool = await _pool(stack, dsn, "queries", READERS, writer=False)
         client = await stack.enter_async_context(
@@ -164,6 +172,7 @@ async def open_house(settings: Settings, dsn: str, secret: str) -> AsyncIterator
         keeper = PartitionKeeper(write_pool)
         workers: list[tuple[str, Worker]] = [("dispatcher", dispatcher), ("partitions", keeper), ("intake", intake)]
         house = House(settings, tenants, tokens, intake, dispatcher, write_pool, read_pool, workers)
+        house.warnings = [lock_warning] if lock_warning else []
         keys = Keys(read_pool)
         house.app = _application(
             house,
@@ -172,6 +181,15 @@ async def open_house(settings: Settings, dsn: str, secret: str) -> AsyncIterator
             QueryDoor(read_pool, keys),
         )
         yield house
+
+
+async def _ensure_weeks(connection: Connection) -> None:
+    """Makes missing weeks; somebody who holds a table is no reason not to start while there are weeks for today."""
+    try:
+        await ensure_weeks(connection, datetime.now(UTC))
+    except asyncpg.LockNotAvailableError:
+        if await days_ahead(connection) <= 0:
+            raise
 
 
 async def _pool(stack: contextlib.AsyncExitStack, dsn: str, name: str, size: int, *, writer: bool) -> Pool:

@@ -105,7 +105,8 @@ def _operation(operation: Operation, schema_of: dict[Any, Any]) -> dict[str, Any
         if _is_struct(kind):
             answers[str(status)]["content"] = {"application/json": {"schema": schema_of[kind]}}
         elif isinstance(kind, str):
-            answers[str(status)]["content"] = {kind: {"schema": {"type": "string"}}}
+            schema = {"type": "object" if kind == "application/json" else "string"}
+            answers[str(status)]["content"] = {kind: {"schema": schema}}
     for status in operation.problems:
         content = {"application/problem+json": {"schema": schema_of[ProblemBody]}}
         answers[str(status)] = {"description": PROBLEMS[status], "content": content}

@@ -4,6 +4,7 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,12 +15,13 @@ from rich.console import Console
 from receiver import logs
 from receiver.access.keys import SCOPES, ensure_key, new_key, prefix_of
 from receiver.app import House, open_house
-from receiver.cli.opening import database, kept_secret, run, secret_of
+from receiver.cli.opening import database, kept_secret, run, secret_of, watch
 from receiver.cli.tables import messages_table, state_text
 from receiver.cli.terminal import foreground
 from receiver.client import Client
 from receiver.database.migrate import migrate
 from receiver.errors import ReceiverError
+from receiver.messages.lattice import State
 from receiver.sandbox.magic import TABLE as MAGIC
 from receiver.sandbox.server import build as simulated_platform
 from receiver.sandbox.settings import SandboxSettings
@@ -29,6 +31,7 @@ from receiver.workers import listen, run_beside, server_for
 SPEED = 0.5  # the simulated platform's delays: every fate is told within four seconds
 WATCH_SECONDS = 8.0
 PLATFORM_KEY = "demo-platform-key"
+STATES = {state.word: int(state) for state in State}
 
 DataDir = Annotated[
     Path | None,
@@ -131,6 +134,7 @@ async def _run(
         workers = [
             ("story", story),
             ("sandbox", sandbox_app.state.sandbox),
+            *watch(settings),
             *house.workers,
             ("platform", _Serving(sandbox_app, platform)),
         ]
@@ -179,12 +183,15 @@ def _settled(messages: list[dict[str, Any]]) -> bool:
 
 
 def _print_changes(messages: list[dict[str, Any]], seen: dict[str, str], console: Console) -> None:
+    """A line for each state that a message came into since the last look, in the order in which we heard of them."""
     for message in messages:
-        identity, state = message["id"], message["state"]
-        if seen.get(identity) != state:
-            at = message["changed_at"][11:19]
-            console.print(f"{at}  {message['destination']}  {seen.get(identity, 'new')} → ", state_text(state), sep="")
-            seen[identity] = state
+        known = sorted(message["timeline"], key=lambda entry: datetime.fromisoformat(entry["received_at"]))
+        for entry in known:
+            before = seen.setdefault(message["id"], "queued")
+            if entry["state"] and STATES[entry["state"]] > STATES[before]:
+                at = entry["received_at"][11:19]
+                console.print(f"{at}  {message['destination']}  {before} → ", state_text(entry["state"]), sep="")
+                seen[message["id"]] = entry["state"]
 
 
 def _print_how_to_go_on(console: Console, url: str, key: str, messages: list[dict[str, Any]]) -> None:

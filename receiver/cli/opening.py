@@ -8,20 +8,21 @@ from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from receiver.database.embedded import EmbeddedError, serving, visiting
+import uvloop
+
+from receiver.database.embedded import EmbeddedError, is_running, serving, visiting
+from receiver.database.pool import told_in_words
 from receiver.errors import ReceiverError
 from receiver.settings import SHORTEST_SECRET, Settings
+from receiver.upkeep.postgres import PostgresWatch
+from receiver.workers import Worker
 
 T = TypeVar("T")
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
-    """Runs a coroutine to its end on the fast loop."""
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.run(main)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    """Runs a coroutine to its end on the fast loop; what Postgres refuses meanwhile is told in one sentence."""
+    with told_in_words(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(main)
 
 
@@ -40,6 +41,12 @@ def database(settings: Settings, *, exclusive: bool = False) -> Iterator[str]:
             yield cluster.dsn
     except EmbeddedError as error:
         raise ReceiverError(str(error)) from None
+
+
+def watch(settings: Settings) -> list[tuple[str, Worker]]:
+    """The worker that ends the process when its embedded Postgres has ended; none for a Postgres of one's own."""
+    folder = settings.data_dir
+    return [] if folder is None else [("embedded postgres", PostgresWatch(lambda: is_running(folder)))]
 
 
 def secret_of(settings: Settings) -> str:

@@ -7,7 +7,7 @@ import typer
 
 from receiver import logs
 from receiver.app import open_house
-from receiver.cli.opening import database, run, secret_of
+from receiver.cli.opening import database, run, secret_of, watch
 from receiver.sandbox.server import build as simulated_platform
 from receiver.sandbox.settings import SandboxSettings
 from receiver.settings import Settings, read_settings
@@ -31,8 +31,9 @@ def serve() -> None:
 async def _serve(settings: Settings, dsn: str, secret: str, bound: socket.socket) -> int:
     async with open_house(settings, dsn, secret) as house:
         server = server_for(house.app)
+        workers = [*watch(settings), *house.workers]
         typer.echo(f"receiver listens on http://{settings.host}:{settings.port}", err=True)
-        return await run_beside(server, house.workers, sockets=[bound], on_drain=house.drain)
+        return await run_beside(server, workers, sockets=[bound], on_drain=house.drain)
 
 
 def sandbox(

@@ -19,6 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from receiver.database.postgres_process import is_postmaster, read_postmaster
 from receiver.database.postgres_server import START_SECONDS, VERSIONS, Server
 from receiver.database.postgres_user import EmbeddedError, choose_user
 
@@ -60,6 +61,13 @@ def visiting(data_dir: Path, *, binaries: Path | None = None) -> Iterator[Cluste
         server = _prepare(data_dir, binaries)
     with _sharing(server) as cluster:
         yield cluster
+
+
+def is_running(data_dir: Path) -> bool:
+    """Whether the Postgres of this folder lives."""
+    cluster = data_dir.expanduser().absolute().resolve() / "postgres"
+    found = read_postmaster(cluster)
+    return found is not None and is_postmaster(found.pid, cluster)
 
 
 def find_binaries(folder: Path | None = None) -> Path:

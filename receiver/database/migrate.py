@@ -59,10 +59,7 @@ async def migrate(dsn: str) -> tuple[str | None, str]:
         await guard.execute(ONE_AT_A_TIME)
         before, after = await revision_of(guard), latest_revision()
         if before is None or before < after:
-            try:
-                await asyncio.get_running_loop().run_in_executor(None, _upgrade, dsn)
-            except asyncpg.LockNotAvailableError:
-                raise DatabaseError("a table is in use by a long transaction: try `receiver migrate` again") from None
+            await asyncio.get_running_loop().run_in_executor(None, _upgrade, dsn)
         return before, max(before or after, after)
     finally:
         await guard.close()
@@ -74,6 +71,8 @@ def _upgrade(dsn: str) -> None:
 
 async def _upgrade_async(dsn: str) -> None:
     # Alembic and SQLAlchemy take half a second to import: only a migration waits for them.
+    from alembic.util import CommandError
+    from sqlalchemy.exc import DBAPIError
     from sqlalchemy.ext.asyncio import create_async_engine
     from sqlalchemy.pool import NullPool
 
@@ -89,6 +88,10 @@ async def _upgrade_async(dsn: str) -> None:
     try:
         async with engine.connect() as connection:
             await connection.run_sync(_run_alembic)
+    except CommandError as error:
+        raise DatabaseError(f"the schema is not one of ours: {error}") from None
+    except DBAPIError as error:
+        raise DatabaseError(f"the database refused: {error.orig}") from None
     finally:
         await engine.dispose()
 

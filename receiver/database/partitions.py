@@ -72,6 +72,18 @@ async def days_ahead(connection: Connection) -> int:
     return int(await connection.fetchval(DAYS_AHEAD) or 0)
 
 
+LOCK_TABLE = "select current_setting('max_locks_per_transaction')::int"
+ENOUGH_LOCKS = 1024
+
+
+async def lock_table_warning(connection: Connection) -> str | None:
+    """What is wrong with the size of the lock table: a group locks some 300 tables and indexes of all weeks."""
+    have = int(await connection.fetchval(LOCK_TABLE))
+    if have >= ENOUGH_LOCKS:
+        return None
+    return f"max_locks_per_transaction is {have}: set it to {ENOUGH_LOCKS} in Postgres, or busy hours run out of locks"
+
+
 LOCK_GENERATION = "select pg_advisory_xact_lock(hashtext('receiver.key_generation'))"
 CURRENT_GENERATION = "select current from key_generation"
 GENERATION_AGE = "select current, now() - rotated_at as age from key_generation"

@@ -1,8 +1,9 @@
 """Connections to Postgres: how each kind is set up, and what a failure to connect means in words."""
 
 import asyncio
+import contextlib
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import TypeAlias, TypeVar
 
 import asyncpg
@@ -74,6 +75,21 @@ async def can_write(pool: Pool) -> bool:
             return await connection.fetchval(CAN_WRITE) is True
     except (asyncpg.PostgresError, TimeoutError, *NOT_THERE):
         return False
+
+
+@contextlib.contextmanager
+def told_in_words() -> Iterator[None]:
+    """Turns what Postgres refuses while the block runs into a DatabaseError of one sentence."""
+    try:
+        yield
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise DatabaseError(f"the database forbids it: {error}; give the user the right to it") from None
+    except asyncpg.ReadOnlySQLTransactionError:
+        raise DatabaseError("the database is read-only: is it a standby, or set so?") from None
+    except asyncpg.LockNotAvailableError:
+        raise DatabaseError("a table is in use by a long transaction: try again when it has ended") from None
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+        raise DatabaseError(f"the database refused: {error}") from None
 
 
 async def in_words(dsn: str, start: Callable[[], Awaitable[T]]) -> T:

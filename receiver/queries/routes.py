@@ -23,7 +23,7 @@ OPERATIONS = (
         {200: ("A page of messages.", Page)},
         scope="read",
         parameters=[Parameter(name, meaning) for name, meaning in PARAMETERS.items()],
-        problems=(400, 401, 403),
+        problems=(400, 401, 403, 503),
     ),
     Operation(
         "GET",
@@ -33,7 +33,7 @@ OPERATIONS = (
         {200: ("The message with its timeline.", MessageWithTimeline)},
         scope="read",
         parameters=[Parameter("id", "The message's id.", "path", {"type": "string", "format": "uuid"})],
-        problems=(400, 401, 403, 404),
+        problems=(400, 401, 403, 404, 503),
     ),
 )
 

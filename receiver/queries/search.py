@@ -62,7 +62,11 @@ BY_CHANNEL = "m.channel = any({0}::smallint[])"
 BY_STATE = "s.state = any({0}::smallint[])"
 ATTENTION = "s.attention"
 BY_ORIGIN = "m.origin = any({0}::smallint[])"
-BY_BATCH = "m.batch_id = any({0}::uuid[])"
+BY_BATCH = (
+    "m.batch_id = any({0}::uuid[]) and m.id >= (select b.first_id from batch b where b.id = any({0}::uuid[])"
+    " order by b.first_id limit 1) and m.id <= (select b.last_id from batch b where b.id = any({0}::uuid[])"
+    " order by b.last_id desc limit 1)"
+)
 BY_CONFLICT = "s.conflict = {0}"
 FROM_ID = "m.id >= {0} and s.id >= {0}"
 BEFORE_ID = "m.id < {0} and s.id < {0}"

@@ -75,10 +75,12 @@ class Intake:
     async def take(self, reading: Reading) -> None:
         """Returns when every receipt and reject of `reading` is durable. Raises NotDurable, or Full at once."""
         item = _Item(reading, asyncio.get_running_loop().create_future())
-        if self._closing or (self._size + item.size > self._capacity and self._waiting):
+        too_many = self._size + item.size > self._capacity or self._bytes + item.bytes > CAPACITY_BYTES
+        if self._closing or (too_many and self._waiting):
             raise Full
         self._waiting.append(item)
         self._size += item.size
+        self._bytes += item.bytes
         self._wake.set()
         await item.done
 

@@ -164,6 +164,79 @@ def test_one_transid_over_two_flow_nodes_is_two_messages(database: Database) -> 
     with_connection(database, work)
 
 
+def test_receipts_with_and_without_a_node_make_the_same_messages_in_any_order(database: Database) -> None:
+    tenant = database.tenant()
+
+    async def work(connection: Connection) -> None:
+        plain, noded = delivered(ONE), delivered(ONE, deliveryStatus="Read", subtid="5")
+        for transid, order in (("a", (plain, noded)), ("b", (noded, plain))):
+            for info in order:
+                await tell(connection, tenant, body(info, transid))
+        both = [told_of(body(info, "c"), tenant) for info in (plain, noded)]
+        await apply(connection, new_id(), now(), Feed.PUSH, both)
+        for transid in "abc":
+            states = await connection.fetch("select state from message_state where transid = $1 order by 1", transid)
+            assert [row["state"] for row in states] == [State.DELIVERED, State.READ], transid
+
+    with_connection(database, work)
+
+
+def test_what_a_node_told_before_the_answer_comes_to_our_message_as_after_it(database: Database) -> None:
+    tenant = database.tenant()
+
+    async def work(connection: Connection) -> None:
+        for transid, early in (("before", True), ("after", False)):
+            (message,), _ = await issue(connection, tenant, ONE)
+            raw = body(delivered(ONE, subtid="5"), transid)
+            if early:
+                await tell(connection, tenant, raw)
+            await file_in_transaction(connection, tenant, transid, message)
+            if not early:
+                await tell(connection, tenant, raw)
+            assert await state(connection, message) is State.DELIVERED, transid
+        live = "select count(*) from message_state where origin = 2 and merged_into is null"
+        assert await connection.fetchval(live) == 0
+
+    with_connection(database, work)
+
+
+async def file_in_transaction(connection: Connection, tenant: TenantId, transid: str, message: MessageId) -> None:
+    async with connection.transaction():
+        await file_under(connection, now(), tenant, [(transid_digest(transid), leg_digest("", ONE), message)])
+
+
+def test_only_ids_that_went_out_are_believed(database: Database) -> None:
+    tenant = database.tenant()
+
+    async def work(connection: Connection) -> None:
+        await tell(connection, tenant, body(delivered(ONE, deliveryStatus="Submitted"), "t-1"))
+        observed = await connection.fetchval("select id from message")
+        await tell(connection, tenant, body(delivered(TWO), "t-2", str(observed)))
+        assert await state(connection, observed) is State.SUBMITTED
+        assert await connection.fetchval("select count(*) from message") == 2
+
+    with_connection(database, work)
+
+
+def test_a_key_whose_message_was_dropped_with_its_week_is_given_to_a_new_one(database: Database) -> None:
+    tenant = database.tenant()
+
+    async def work(connection: Connection) -> None:
+        await tell(connection, tenant, body(delivered(ONE), "t-1"))
+        await connection.execute("update message_key set message_id = '00000000-0000-7000-8000-000000000000'")
+        applied = await apply(
+            connection,
+            new_id(),
+            now(),
+            Feed.PUSH,
+            [told_of(body(delivered(ONE, code=code), "t-1"), tenant) for code in ("7501", "7502")],
+        )
+        assert applied.results == ["applied", "applied"]
+        assert await connection.fetchval("select count(*) from message") == 2
+
+    with_connection(database, work)
+
+
 def test_an_observed_message_whose_answer_comes_later_becomes_a_tombstone_of_ours(database: Database) -> None:
     tenant = database.tenant()
 
