@@ -320,11 +320,32 @@ create function apply_receipts_v1(
 #variable_conflict use_column
 declare
   v_oldest uuid; v_ids uuid[]; v_forged boolean[]; v_homeless bigint[]; v_done applied_v1[];
+  v_unfiled bigint[]; v_tenant smallint; v_filed applied_v1[] := '{}';
 begin
   select first_id into v_oldest from week order by starts_on limit 1;
 
   select array_agg(case when not f.forged then f.message_id end order by f.n), array_agg(f.forged order by f.n)
     into v_ids, v_forged from find_messages_v1(v_oldest, p_group) f;
+  -- a transid that a receipt tells of our message before its answer did (or in place of it): file it now, so that it can
+  -- be searched for, and finds the message when it comes alone
+  select array_agg(t.ordinality) into v_unfiled
+    from unnest(p_group) with ordinality t
+    join unnest(v_ids) with ordinality v(id, n) on v.n = t.ordinality
+    join message_state s on s.id = v.id
+   where t.transid is not null and s.transid is null and s.origin = 1;
+  if v_unfiled is not null then
+    for v_tenant in select distinct t.tenant from unnest(p_group) t order by 1 loop
+      v_filed := v_filed || array(
+        select (null, null, c.message_id, c.tenant, c.origin, c.channel, c.old_state, c.new_state, c.reason_key,
+                c.reason_class, c.accepted_at, c.delivered_at)::applied_v1
+          from (select array_agg(t.transid_key) as transid_keys, array_agg(t.issued_leg_key) as leg_keys, array_agg(v_ids[u]) as ids
+                  from unnest(v_unfiled) u join unnest(p_group) with ordinality t on t.ordinality = u
+                 where t.tenant = v_tenant) k
+         cross join lateral connect_v1(p_at, v_tenant, k.transid_keys, k.leg_keys, k.ids) c
+         where k.ids is not null);
+    end loop;
+  end if;
+
   select array_agg(v.n order by v.n) into v_homeless
     from unnest(v_ids, v_forged) with ordinality v(id, forged, n) where v.id is null and not v.forged;
   if v_homeless is not null then
@@ -374,7 +395,7 @@ begin
          count(*) filter (where d.outcome = 4), count(*) filter (where d.outcome = 3)
     from unnest(v_done) d;
 
-  return query select d.* from unnest(v_done) d;
+  return query select d.* from unnest(v_filed || v_done) d;
 end $f$;
 
 -- An answer tells what the platform calls our messages. A message that was observed under that name before becomes a

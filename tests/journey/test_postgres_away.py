@@ -1,6 +1,7 @@
 """Postgres goes away and comes back: no receipt is acknowledged in between, and nobody has to restart anything."""
 
 import os
+import signal
 from pathlib import Path
 
 import httpx2
@@ -48,3 +49,16 @@ def test_while_postgres_is_away_the_door_says_503_and_afterwards_200_again(tmp_p
         running.__exit__(None, None, None)
     assert receiver.process.returncode == 0
     assert "Traceback" not in receiver.log.read_text()
+
+
+def test_a_receiver_whose_embedded_postgres_was_killed_ends_with_1(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    os.chmod(tmp_path, 0o755)
+    with visiting(folder) as cluster:
+        run(migrate(cluster.dsn))
+    environment = {"RECEIVER_DATABASE_URL": "", "RECEIVER_DATA_DIR": str(folder)}
+    with receiver_process(Database("", ""), tmp_path, **environment) as receiver:
+        pid = int((folder / "postgres" / "postmaster.pid").read_text().split()[0])
+        os.kill(pid, signal.SIGKILL)
+        assert receiver.process.wait(30) == 1
+    assert "embedded Postgres has ended" in receiver.log.read_text()

@@ -164,6 +164,22 @@ def test_one_transid_over_two_flow_nodes_is_two_messages(database: Database) -> 
     with_connection(database, work)
 
 
+def test_a_transid_that_only_receipts_told_finds_the_message_from_then_on(database: Database) -> None:
+    tenant = database.tenant()
+
+    async def work(connection: Connection) -> None:
+        (message,), submission = await issue(connection, tenant, ONE)
+        await tell(connection, tenant, body(delivered(ONE, deliveryStatus="Failed"), "T-9"))  # heard of before
+        await tell(connection, tenant, body(delivered(ONE, deliveryStatus="Submitted"), "T-9_0"), submission)
+        assert await state(connection, message) is State.FAILED, "what was observed under it is ours now"
+        await tell(connection, tenant, body(delivered(ONE), "t-9"))
+        assert await state(connection, message) is State.DELIVERED
+        live = "select count(*) from message_state where origin = 2 and merged_into is null"
+        assert await connection.fetchval(live) == 0
+
+    with_connection(database, work)
+
+
 def test_receipts_with_and_without_a_node_make_the_same_messages_in_any_order(database: Database) -> None:
     tenant = database.tenant()
 

@@ -140,6 +140,25 @@ def test_a_dispatcher_that_is_killed_leaves_the_message_uncertain_and_nobody_sen
         run(main(platform))
 
 
+def test_a_claim_that_ended_before_the_call_is_sent_after_its_lease(database: Database) -> None:
+    async def main(platform: Platform) -> None:
+        async with sender(database, platform) as one:
+            await hand_in(one, NUMBER)
+            async with one.pool.acquire() as connection:  # what a process does that dies right after its claim
+                tenant = await connection.fetchval("select id from tenant")
+                (dead,) = await outbox.claim(connection, [tenant], one.at, 1, LEASE)
+            one.at += LEASE + timedelta(seconds=1)
+            one.start()
+            await until(one, STATE, ACCEPTED)
+            async with one.pool.acquire() as connection:
+                assert not await outbox.mark_sent(connection, dead, one.at), "the claim is not its any more"
+            await one.stop()
+        assert len(platform.calls) == 1
+
+    with recording_platform() as platform:
+        run(main(platform))
+
+
 def test_an_answer_that_comes_after_the_lease_ran_out_is_still_believed(database: Database) -> None:
     async def main(platform: Platform) -> None:
         def answer_late(_call: Any) -> tuple[int, bytes]:

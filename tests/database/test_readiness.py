@@ -1,0 +1,63 @@
+"""Whether this process can make a receipt durable, and what keeps the door open while partitions are made."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import asyncpg
+import pytest
+
+from receiver.database.partitions import ensure_weeks, lock_table_warning, rotate_keys
+from receiver.database.pool import can_write, connect, open_pool
+from tests.support import Database
+
+
+def test_a_read_only_database_is_not_ready(database: Database) -> None:
+    database.fetch(f"alter database {database.name} set default_transaction_read_only = on")
+
+    async def work() -> bool:
+        pool = await open_pool(database.dsn, "tests", 1, writer=True)
+        ready = await can_write(pool)
+        await pool.close()
+        return ready
+
+    assert asyncio.run(work()) is False
+    assert database.value("select 1") == 1
+
+
+def test_an_open_reader_neither_stops_new_weeks_nor_new_generations(database: Database) -> None:
+    async def work() -> None:
+        reader, keeper = await connect(database.dsn, "reader"), await connect(database.dsn, "keeper")
+        async with reader.transaction():
+            for table in ("message", "receipt", "message_key", "change"):
+                await reader.fetchval(f"select count(*) from {table}")
+            weeks = await ensure_weeks(keeper, datetime.now(UTC) + timedelta(weeks=2))
+            assert len(weeks) == 2
+            assert await rotate_keys(keeper, timedelta(0)) == 2
+        await reader.close()
+        await keeper.close()
+
+    asyncio.run(work())
+
+
+def test_whoever_holds_a_table_for_long_is_not_waited_for(database: Database) -> None:
+    async def work() -> None:
+        holder, keeper = await connect(database.dsn, "holder"), await connect(database.dsn, "keeper")
+        async with holder.transaction():
+            await holder.execute("lock table receipt in share row exclusive mode")
+            with pytest.raises(asyncpg.LockNotAvailableError):
+                await ensure_weeks(keeper, datetime.now(UTC) + timedelta(weeks=2))
+        assert len(await ensure_weeks(keeper, datetime.now(UTC) + timedelta(weeks=2))) == 2, "afterwards it works"
+        await holder.close()
+        await keeper.close()
+
+    asyncio.run(work())
+
+
+def test_a_small_lock_table_is_told(database: Database) -> None:
+    async def work() -> str | None:
+        connection = await connect(database.dsn, "tests")
+        warning = await lock_table_warning(connection)
+        await connection.close()
+        return warning
+
+    assert asyncio.run(work()) is None, "the embedded Postgres has enough"
