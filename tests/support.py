@@ -20,7 +20,7 @@ import httpx2
 from receiver.access.keys import SCOPES, create_key
 from receiver.access.tokens import NotifyTokens
 from receiver.database.pool import connect
-from receiver.messages.ids import TenantId
+from receiver.ids import TenantId
 
 T = TypeVar("T")
 

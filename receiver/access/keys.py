@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from starlette.requests import Request
 
 from receiver.database.pool import Connection, Pool
-from receiver.messages.ids import TenantId
+from receiver.ids import TenantId
 from receiver.web import Problem
 
 SCOPES = ("send", "read", "content", "admin")

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from datetime import UTC, tzinfo
 
 from receiver.database.pool import Connection
-from receiver.messages.ids import TenantId
+from receiver.ids import TenantId
 from receiver.settings import Tenant
 
 ENSURE = "insert into tenant (name) select unnest($1::text[]) on conflict (name) do nothing"

@@ -11,7 +11,7 @@ import hmac
 from dataclasses import dataclass
 from uuid import UUID
 
-from receiver.messages.ids import SubmissionId
+from receiver.ids import SubmissionId
 
 _VERSION = 1
 _MAC_BYTES = 16

@@ -10,7 +10,7 @@ from rich.console import Console
 from receiver.cli.tables import message_panel, messages_table
 from receiver.client import ApiError, Client
 from receiver.errors import ReceiverError
-from receiver.messages.ids import parse_id
+from receiver.ids import parse_id
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 

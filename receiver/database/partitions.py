@@ -7,7 +7,7 @@ without a lock on all.
 from datetime import UTC, date, datetime, timedelta
 
 from receiver.database.pool import Connection
-from receiver.messages.ids import first_id_at
+from receiver.ids import first_id_at
 
 WEEKS_AHEAD = 3
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import asyncpg
 
 from receiver import metrics
-from receiver.messages.ids import MessageId, TenantId, born_at
+from receiver.ids import MessageId, TenantId, born_at
 from receiver.messages.lattice import NEGATIVE_STATES, Channel, State
 
 ISSUED = 1

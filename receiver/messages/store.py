@@ -6,8 +6,8 @@ from datetime import datetime
 import asyncpg
 
 from receiver.database.pool import Connection
+from receiver.ids import Digest, MessageId, TenantId
 from receiver.messages.changes import Change, change_of
-from receiver.messages.ids import Digest, MessageId, TenantId
 from receiver.messages.told import Feed, Told
 
 APPLY_KNOWN = "select * from apply_known_v1($1, $2, $3, $4::told_v1[])"

@@ -4,7 +4,7 @@ from datetime import datetime
 from enum import IntEnum
 from typing import NamedTuple
 
-from receiver.messages.ids import (
+from receiver.ids import (
     Digest,
     MessageId,
     SubmissionId,

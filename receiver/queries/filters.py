@@ -8,7 +8,7 @@ from uuid import UUID
 
 from starlette.datastructures import QueryParams
 
-from receiver.messages.ids import first_id_at
+from receiver.ids import first_id_at
 from receiver.messages.lattice import NEGATIVE_STATES, Channel, State
 from receiver.web import FieldError
 

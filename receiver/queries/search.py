@@ -10,7 +10,7 @@ from uuid import UUID
 import asyncpg
 
 from receiver.database.pool import Connection
-from receiver.messages.ids import TenantId, destination_digest, digest, parse_id, transid_root
+from receiver.ids import TenantId, destination_digest, digest, parse_id, transid_root
 from receiver.messages.told import transid_digest
 from receiver.queries.filters import Filters
 

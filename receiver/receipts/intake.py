@@ -15,8 +15,8 @@ import asyncpg
 
 from receiver import metrics
 from receiver.database.pool import NOT_THERE, Connection, Pool
+from receiver.ids import Digest, TenantId, new_id
 from receiver.messages.changes import Change, count
-from receiver.messages.ids import Digest, TenantId, new_id
 from receiver.messages.lattice import Fact
 from receiver.messages.told import Feed, Reject, Told
 from receiver.platform.codes import Class, known_code

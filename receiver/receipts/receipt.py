@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
 
-from receiver.messages.ids import (
+from receiver.ids import (
     Digest,
     MessageId,
     SubmissionId,

@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from receiver import metrics
 from receiver.access.tokens import NotifyToken, NotifyTokens
-from receiver.messages.ids import TenantId
+from receiver.ids import TenantId
 from receiver.receipts.intake import Intake, NotDurable
 from receiver.receipts.receipt import Source, read
 

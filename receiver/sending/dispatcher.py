@@ -12,8 +12,8 @@ from receiver import metrics
 from receiver.access.tenants import Tenants
 from receiver.access.tokens import NotifyTokens
 from receiver.database.pool import NOT_THERE, Pool
+from receiver.ids import SubmissionId, TenantId
 from receiver.messages.changes import count
-from receiver.messages.ids import SubmissionId, TenantId
 from receiver.platform.client import PlatformClient
 from receiver.platform.codes import Class, known_code
 from receiver.platform.wire import CREDENTIAL_CODES, Answer, Outcome, messaging_body

@@ -11,7 +11,7 @@ from uuid import UUID
 import asyncpg
 
 from receiver.database.pool import Connection
-from receiver.messages.ids import BatchId, MessageId, SubmissionId, TenantId, destination_digest, digest, new_id
+from receiver.ids import BatchId, MessageId, SubmissionId, TenantId, destination_digest, digest, new_id
 from receiver.platform.wire import Recipient
 from receiver.sending.request import Asked, Request
 

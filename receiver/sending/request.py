@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from receiver.messages.ids import normalise_destination
+from receiver.ids import normalise_destination
 from receiver.messages.lattice import Channel
 from receiver.platform.times import moment
 from receiver.web import FieldError

@@ -8,8 +8,8 @@ import asyncpg
 import msgspec
 
 from receiver.database.pool import Connection, Pool
+from receiver.ids import Digest, MessageId, leg_digest, transid_root
 from receiver.messages.changes import Change
-from receiver.messages.ids import Digest, MessageId, leg_digest, transid_root
 from receiver.messages.lattice import Channel, Fact
 from receiver.messages.store import MOST_TRIES, apply_known, connect, may_try_again
 from receiver.messages.told import Feed, Told, told_by_us, transid_digest

@@ -8,7 +8,7 @@ import pytest
 from receiver.database.migrate import latest_revision, migrate, require_schema
 from receiver.database.pool import connect
 from receiver.errors import DatabaseError
-from receiver.messages.ids import new_id
+from receiver.ids import new_id
 from receiver.messages.lattice import NEGATIVE, POSITIVE, Channel, Fact
 from receiver.messages.told import Feed, Told
 from receiver.platform.codes import squeeze

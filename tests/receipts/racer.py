@@ -9,7 +9,7 @@ import random
 import sys
 
 from receiver.database.pool import open_pool
-from receiver.messages.ids import MessageId, TenantId, new_id
+from receiver.ids import MessageId, TenantId, new_id
 from receiver.messages.told import Feed, Told
 from receiver.receipts.apply import apply
 from tests.receipts.tellings import body, told_of

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from typing import Any
 
-from receiver.messages.ids import TenantId
+from receiver.ids import TenantId
 from receiver.messages.told import Reject, Told
 from receiver.receipts.receipt import Source, read
 

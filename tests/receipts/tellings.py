@@ -10,7 +10,7 @@ import asyncpg
 from hypothesis import strategies as st
 
 from receiver.database.pool import Connection
-from receiver.messages.ids import SubmissionId, TenantId
+from receiver.ids import SubmissionId, TenantId
 from receiver.messages.lattice import TIMES, Fact, Fold, State, fold
 from receiver.messages.told import Told
 from receiver.receipts.receipt import Source, read

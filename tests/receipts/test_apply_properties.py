@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from receiver.database.pool import Connection, Pool, open_pool
-from receiver.messages.ids import SubmissionId, TenantId, new_id
+from receiver.ids import SubmissionId, TenantId, new_id
 from receiver.messages.lattice import Channel
 from receiver.messages.told import Feed, Told
 from receiver.receipts.apply import apply

@@ -8,7 +8,7 @@ import pytest
 from starlette.types import Message
 
 from receiver.access.tokens import NotifyTokens
-from receiver.messages.ids import TenantId
+from receiver.ids import TenantId
 from receiver.receipts import routes
 from receiver.receipts.intake import Intake
 from receiver.receipts.receipt import Reading

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from receiver.database.pool import Pool, open_pool
-from receiver.messages.ids import TenantId
+from receiver.ids import TenantId
 from receiver.receipts import intake
 from receiver.receipts.intake import Full, Intake
 from receiver.receipts.receipt import Reading, Source, read

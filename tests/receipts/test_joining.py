@@ -8,7 +8,7 @@ from uuid import UUID
 
 from receiver.database.partitions import rotate_keys
 from receiver.database.pool import Connection, connect
-from receiver.messages.ids import MessageId, SubmissionId, TenantId, first_id_at, leg_digest, new_id, transid_root
+from receiver.ids import MessageId, SubmissionId, TenantId, first_id_at, leg_digest, new_id, transid_root
 from receiver.messages.lattice import Channel, State
 from receiver.messages.store import connect as file_under
 from receiver.messages.told import Feed, transid_digest

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from receiver.messages.ids import MessageId, destination_digest, new_id
+from receiver.ids import MessageId, destination_digest, new_id
 from receiver.messages.lattice import Channel, Fact, State
 from receiver.receipts.notification import MOST_RECEIPTS
 from receiver.receipts.receipt import read

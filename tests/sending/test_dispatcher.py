@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from receiver.access.tenants import Tenants
 from receiver.access.tokens import NotifyTokens
 from receiver.database.pool import open_pool
-from receiver.messages.ids import normalise_destination
+from receiver.ids import normalise_destination
 from receiver.platform.client import PlatformClient
 from receiver.platform.wire import Answer, AnswerItem, Outcome, messaging_answer
 from receiver.sending import outbox

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from receiver.messages.ids import (
+from receiver.ids import (
     born_at,
     destination_digest,
     digest,
