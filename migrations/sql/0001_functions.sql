@@ -344,6 +344,9 @@ begin
          cross join lateral connect_v1(p_at, v_tenant, k.transid_keys, k.leg_keys, k.ids) c
          where k.ids is not null);
     end loop;
+    -- what this group had found as observed may have become ours just now
+    select array_agg(case when not f.forged then f.message_id end order by f.n), array_agg(f.forged order by f.n)
+      into v_ids, v_forged from find_messages_v1(v_oldest, p_group) f;
   end if;
 
   select array_agg(v.n order by v.n) into v_homeless
@@ -475,6 +478,18 @@ begin
   select array_agg(i.message_id), array_agg(i.fact), array_agg(i.rank), array_agg(i.reason_key), array_agg(i.reason_class),
          array_agg(i.at), array_agg(i.transid)
     into v_ids, v_facts, v_ranks, v_reason_keys, v_reason_classes, v_times, v_transids from ins i;
+
+  -- what both were told, without a time of its own: it happened when the first of them heard of it
+  with earlier as (
+    update receipt r set received_at = c.received_at
+      from unnest(v_owners, v_ours) as v(owner, id) join receipt c on c.message_id = v.owner
+     where r.message_id = v.id and r.fingerprint = c.fingerprint and r.told_at is null and r.received_at > c.received_at
+    returning r.message_id, r.fact & ~49152 as fact, r.rank, r.received_at)       -- a click or complaint counted already
+  select array_cat(v_ids, array_agg(e.message_id)), array_cat(v_facts, array_agg(e.fact)),
+         array_cat(v_ranks, array_agg(e.rank)), array_cat(v_reason_keys, array_agg(null::bytea)),
+         array_cat(v_reason_classes, array_agg(null::smallint)), array_cat(v_times, array_agg(e.received_at)),
+         array_cat(v_transids, array_agg(null::text))
+    into v_ids, v_facts, v_ranks, v_reason_keys, v_reason_classes, v_times, v_transids from earlier e;
   if v_ids is not null then
     return query select * from fold_v1(p_at, v_ids, v_facts, v_ranks, v_reason_keys, v_reason_classes, v_times, v_transids);
   end if;

@@ -13,8 +13,8 @@ from receiver.messages.told import Feed, Told
 APPLY_KNOWN = "select * from apply_known_v1($1, $2, $3, $4::told_v1[])"
 CONNECT = "select * from connect_v1($1, $2, $3, $4, $5)"
 
-# A deadlock's loser, and one that met a merge, look again; both are rare, and five times in a row is a fault.
-MOST_TRIES = 5
+# A deadlock's loser, and one that met a merge, look again; both are rare, and ten times in a row is a fault.
+MOST_TRIES = 10
 MERGED_MEANWHILE = "RX001"
 
 

@@ -180,6 +180,21 @@ def test_a_transid_that_only_receipts_told_finds_the_message_from_then_on(databa
     with_connection(database, work)
 
 
+def test_a_group_that_files_a_transid_finds_its_own_receipts_under_it(database: Database) -> None:
+    tenant = database.tenant()
+
+    async def work(connection: Connection) -> None:
+        (message,), submission = await issue(connection, tenant, ONE)
+        await tell(connection, tenant, body(delivered(ONE, deliveryStatus="Submitted"), "t-1"))
+        alone = told_of(body(delivered(ONE), "t-1"), tenant)
+        ours = told_of(body(delivered(ONE, code="7501"), "t-1"), tenant, submission)
+        applied = await apply(connection, new_id(), now(), Feed.PUSH, [alone, ours])
+        assert applied.results == ["applied", "applied"]
+        assert await state(connection, message) is State.DELIVERED
+
+    with_connection(database, work)
+
+
 def test_receipts_with_and_without_a_node_make_the_same_messages_in_any_order(database: Database) -> None:
     tenant = database.tenant()
 
@@ -268,6 +283,23 @@ def test_an_observed_message_whose_answer_comes_later_becomes_a_tombstone_of_our
         assert await connection.fetchval("select count(*) from receipt where message_id = $1", observed) == 1, "kept"
         await tell(connection, tenant, body(delivered(ONE, deliveryStatus="Read", code="7502"), "t-9"))
         assert await state(connection, message) is State.READ
+
+    with_connection(database, work)
+
+
+def test_a_time_after_a_merge_is_that_of_the_first_hearing(database: Database) -> None:
+    tenant = database.tenant()
+
+    async def work(connection: Connection) -> None:
+        (message,), submission = await issue(connection, tenant, ONE)
+        first = told_of(body(delivered(ONE), "t-1"), tenant)
+        later = first._replace(received_at=first.received_at + timedelta(hours=1), submission_id=submission)
+        unfiled = [later._replace(transid=None)]  # as if nothing told us yet that both are one
+        for group in ([first], unfiled):
+            await apply(connection, new_id(), now(), Feed.PUSH, group)
+        await file_in_transaction(connection, tenant, "t-1", message)
+        heard = await connection.fetchval("select delivered_at from message_state where id = $1", message)
+        assert heard == first.received_at
 
     with_connection(database, work)
 
