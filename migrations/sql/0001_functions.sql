@@ -2,7 +2,9 @@
 -- snapshot of its own: lock first, apply in the NEXT statement. One statement that locks and updates
 -- reads stale values and writes a wrong change log (docs/decisions/0002-lock-then-apply.md).
 --
--- Lock order of every writer: keys, messages by id, receipts by (message id, fingerprint), changes.
+-- Lock order of every writer: key generation, transids, keys, messages by id (all in one statement), receipts, changes.
+-- A group takes each kind once, in order, so that no two of them wait for each other in a ring: a deadlock costs a
+-- second to be noticed, and with six writers one of them once waited for more than six.
 -- The names end in a version: an older service goes on with the older function while a newer one is rolled out.
 
 -- One receipt, read and ready to be applied. Written by receiver/messages/told.py, field by field in this order.
@@ -44,13 +46,24 @@ create type told_v1 as (
 
 -- A body in which no receipt could be read.
 create type reject_v1 as (
-    tenant  smallint,
-    digest  bytea,
-    reason  text,
-    detail  text,
-    body    bytea,
-    headers text,
-    at      timestamptz
+    tenant         smallint,
+    digest         bytea,
+    reason         text,
+    detail         text,
+    body           bytea,
+    headers        text,
+    at             timestamptz,
+    submission_id  uuid        -- of the notifyurl it came in by
+);
+
+-- A message that wants a key. `issued`: ours, under what the platform calls it; else the first of an observed one.
+create type claim_v1 as (
+    tenant          smallint,
+    transid_key     bytea,
+    leg_key         bytea,
+    issued_leg_key  bytea,
+    message_id      uuid,
+    issued          boolean
 );
 
 -- Folds new facts into their messages and writes the change log. The rows of p_ids are locked and the
@@ -145,27 +158,34 @@ begin
     from log l join new n on n.id = l.message_id;
 end $f$;
 
--- Applies receipts whose messages are known. Rows with n tell which of p_group were new, rows without n what changed.
-create function apply_known_v1(p_at timestamptz, p_feed smallint, p_ids uuid[], p_group told_v1[])
+-- Locks the states of p_ids, all in one statement and in order. Returns those that are tombstones; raises RX001 (the
+-- caller looks again) if one is gone.
+create function lock_states_v1(p_ids uuid[]) returns uuid[] language plpgsql volatile as $f$
+declare v_wanted bigint; v_locked bigint; v_merged uuid[];
+begin
+  with wanted as materialized (select distinct i as id from unnest(p_ids) i where i is not null),
+       locked as materialized (
+         select m.id, m.merged_into from wanted w join message_state m on m.id = w.id order by m.id for update of m)
+  select (select count(*) from wanted), count(*), array_agg(id) filter (where merged_into is not null)
+    into v_wanted, v_locked, v_merged from locked;
+  if v_locked < v_wanted then
+    raise exception 'dropped meanwhile' using errcode = 'RX001';
+  end if;
+  return coalesce(v_merged, '{}');
+end $f$;
+
+-- Inserts receipts whose messages are known and locked, and folds what is new. Rows with n tell which of p_group were
+-- new, rows without n what changed.
+create function tell_v1(p_at timestamptz, p_feed smallint, p_ids uuid[], p_group told_v1[])
 returns table (
     n bigint, message_id uuid, tenant smallint, origin smallint, channel smallint, old_state smallint, new_state smallint,
     reason_key bytea, reason_class smallint, accepted_at timestamptz, delivered_at timestamptz
 ) language plpgsql volatile as $f$
 #variable_conflict use_column
 declare
-  v_merged boolean; v_locked bigint; v_wanted bigint;
   v_n bigint[]; v_ids uuid[]; v_facts integer[]; v_ranks smallint[]; v_reason_keys bytea[]; v_reason_classes smallint[];
   v_times timestamptz[]; v_transids text[];
 begin
-  with wanted as materialized (select distinct i as id from unnest(p_ids) i where i is not null),
-       locked as materialized (
-         select m.id, m.merged_into from wanted w join message_state m on m.id = w.id order by m.id for update of m)
-  select (select count(*) from wanted), count(*), bool_or(merged_into is not null)
-    into v_wanted, v_locked, v_merged from locked;
-  if v_merged or v_locked < v_wanted then
-    raise exception 'merged or dropped meanwhile' using errcode = 'RX001';     -- the caller looks again
-  end if;
-
   with told as materialized (
     select v.id, t.*, t.ordinality as n
       from unnest(p_group) with ordinality t join unnest(p_ids) with ordinality v(id, n) on v.n = t.ordinality
@@ -217,6 +237,19 @@ begin
   end if;
 end $f$;
 
+-- Locks, then tells: for facts whose messages are known from the start.
+create function apply_known_v1(p_at timestamptz, p_feed smallint, p_ids uuid[], p_group told_v1[])
+returns table (
+    n bigint, message_id uuid, tenant smallint, origin smallint, channel smallint, old_state smallint, new_state smallint,
+    reason_key bytea, reason_class smallint, accepted_at timestamptz, delivered_at timestamptz
+) language plpgsql volatile as $f$
+begin
+  if lock_states_v1(p_ids) <> '{}' then
+    raise exception 'merged meanwhile' using errcode = 'RX001';     -- the caller looks again
+  end if;
+  return query select * from tell_v1(p_at, p_feed, p_ids, p_group);
+end $f$;
+
 -- Finds the message of each receipt: our id in the correlationid; the submission of the URL with its destination or its
 -- only message; the key. Never by phone number alone.
 create function find_messages_v1(p_oldest uuid, p_group told_v1[])
@@ -244,57 +277,174 @@ begin
        order by k.leg_key = t.issued_leg_key desc, k.generation limit 1) c on true;
 end $f$;
 
--- Gives an id to each receipt that has no message: the first of a key is born as an observed message.
--- The shared lock keeps the key generation still: rotation waits until every birth in flight has committed.
-create function mint_observed_v1(p_at timestamptz, p_oldest uuid, p_group told_v1[])
-returns table (n bigint, message_id uuid) language plpgsql volatile as $f$
-#variable_conflict use_column
-declare v_generation integer; v_ids uuid[];
+-- Gives keys to those who claim them; a key that somebody has stays his. The caller looks who won in its NEXT statement.
+create function claim_keys_v1(p_oldest uuid, p_claims claim_v1[]) returns void language plpgsql volatile as $f$
+declare v_generation integer;
 begin
+  -- keeps the generation still: rotation waits until every birth in flight has committed
   perform pg_advisory_xact_lock_shared(hashtext('receiver.key_generation'));
+  -- a message of ours, and one observed under a flow's node (subtid), have other keys and do not collide: this lock
+  -- lets the later one see the earlier
+  perform pg_advisory_xact_lock(l.k)
+     from (select distinct ('x' || encode(substr(c.transid_key, 1, 8), 'hex'))::bit(64)::bigint as k
+             from unnest(p_claims) c where c.issued or c.leg_key <> c.issued_leg_key order by 1) l;
   select current into v_generation from key_generation;
 
   insert into message_key (generation, tenant, transid_key, leg_key, message_id)
-  select v_generation, f.tenant, f.transid_key, f.leg_key, f.fresh
-    from (select distinct on (t.transid_key, t.leg_key, t.tenant) t.*
-            from unnest(p_group) with ordinality t order by t.transid_key, t.leg_key, t.tenant, t.ordinality) f
-   where not exists (select from message_key k where k.transid_key = f.transid_key and k.leg_key = f.leg_key
-                        and k.tenant = f.tenant and k.message_id >= p_oldest)
-   order by f.transid_key, f.leg_key, f.tenant
-  on conflict (transid_key, leg_key, tenant, generation) do update set message_id = excluded.message_id
-   where message_key.message_id < p_oldest;                  -- its message was dropped with its week
+  select distinct on (c.transid_key, c.leg_key, c.tenant) v_generation, c.tenant, c.transid_key, c.leg_key, c.message_id
+    from unnest(p_claims) with ordinality c
+   where c.issued
+      or not exists (
+           select from message_key k
+            where k.transid_key = c.transid_key and k.tenant = c.tenant and k.message_id >= p_oldest
+              and k.leg_key in (c.leg_key, c.issued_leg_key)
+              and (k.leg_key = c.leg_key or exists (select from message i where i.id = k.message_id and i.origin = 1)))
+     and not exists (
+           select from unnest(p_claims) o
+            where o.issued and o.transid_key = c.transid_key and o.leg_key = c.issued_leg_key and o.tenant = c.tenant)
+   order by c.transid_key, c.leg_key, c.tenant, c.issued desc, c.ordinality
+  on conflict do nothing;                                    -- waits for a birth in flight
+end $f$;
 
-  -- a new snapshot: sees the winner's row
-  select array_agg(w.message_id order by t.ordinality) into v_ids
-    from unnest(p_group) with ordinality t
-    left join lateral (
-      select k.message_id from message_key k
-       where k.transid_key = t.transid_key and k.leg_key = t.leg_key and k.tenant = t.tenant and k.message_id >= p_oldest
-       order by k.generation limit 1) w on true;
-  if array_position(v_ids, null) is not null then
-    raise exception 'a key went away meanwhile' using errcode = 'RX001';     -- the caller looks again
+-- A key whose message was dropped with its week goes to the first who claims it. Seldom: generations are dropped too.
+create function take_over_keys_v1(p_oldest uuid, p_claims claim_v1[]) returns void language plpgsql volatile as $f$
+begin
+  with stale as materialized (
+    select k.generation, k.transid_key, k.leg_key, k.tenant
+      from unnest(p_claims) c join message_key k
+        on k.transid_key = c.transid_key and k.leg_key = c.leg_key and k.tenant = c.tenant
+     where k.message_id < p_oldest
+     order by k.transid_key, k.leg_key, k.tenant, k.generation
+       for update of k)
+  update message_key k set message_id = w.message_id
+    from (select distinct on (c.transid_key, c.leg_key, c.tenant) c.*
+            from unnest(p_claims) with ordinality c order by c.transid_key, c.leg_key, c.tenant, c.issued desc, c.ordinality) w
+    join stale s on s.transid_key = w.transid_key and s.leg_key = w.leg_key and s.tenant = w.tenant
+   where (k.generation, k.transid_key, k.leg_key, k.tenant) = (s.generation, s.transid_key, s.leg_key, s.tenant)
+     and k.message_id < p_oldest;
+end $f$;
+
+-- The observed messages that turn out to be ours, by the keys that ours claim: their leg, or whatever node told of the
+-- same recipient. Not locked yet.
+create function find_rivals_v1(p_oldest uuid, p_claims claim_v1[])
+returns table (owner uuid, ours uuid) language plpgsql volatile as $f$
+begin
+  return query
+  with held as materialized (
+    select k.tenant, k.transid_key, k.leg_key, k.message_id, m.destination_key
+      from (select distinct c.tenant, c.transid_key from unnest(p_claims) c where c.issued) c
+      join message_key k on k.transid_key = c.transid_key and k.tenant = c.tenant and k.message_id >= p_oldest
+      join message m on m.id = k.message_id and m.origin = 2
+  )
+  select distinct on (h.message_id) h.message_id, c.message_id
+    from held h
+    join unnest(p_claims) c on c.issued and c.transid_key = h.transid_key and c.tenant = h.tenant
+    join message m on m.id = c.message_id
+   where h.leg_key = c.leg_key or h.destination_key = m.destination_key
+   order by h.message_id, h.leg_key = c.leg_key desc, c.message_id;
+end $f$;
+
+-- Makes observed messages tombstones of ours: their receipts are copied, their statistics leave, nothing is moved or
+-- deleted. All are locked, and none is a tombstone yet. Returns what changed of ours.
+create function merge_v1(p_at timestamptz, p_owners uuid[], p_ours uuid[], p_claims claim_v1[])
+returns table (
+    message_id uuid, tenant smallint, origin smallint, channel smallint, old_state smallint, new_state smallint,
+    reason_key bytea, reason_class smallint, accepted_at timestamptz, delivered_at timestamptz
+) language plpgsql volatile as $f$
+#variable_conflict use_column
+declare
+  v_ids uuid[]; v_facts integer[]; v_ranks smallint[]; v_reason_keys bytea[]; v_reason_classes smallint[];
+  v_times timestamptz[]; v_transids text[];
+begin
+  with dead as (
+    update message_state m set merged_into = v.id, version = m.version + 1, changed_at = p_at
+      from unnest(p_owners, p_ours) as v(owner, id) where m.id = v.owner
+    returning m.id, m.version, m.tenant, m.origin, m.channel, m.state, m.reason_class, m.conflict)
+  insert into change (at, message_id, version, tenant, origin, channel, old_state, new_state,
+                      old_class, new_class, old_conflict, new_conflict)
+  select p_at, d.id, d.version, d.tenant, d.origin, d.channel, d.state, null, d.reason_class, null, d.conflict, null
+    from dead d order by d.id;
+
+  update message_key k set message_id = v.id
+    from unnest(p_owners, p_ours) as v(owner, id)
+   where k.transid_key in (select c.transid_key from unnest(p_claims) c) and k.message_id = v.owner;
+
+  with ins as (
+    insert into receipt as r (message_id, fingerprint, feed, copied, elsewhere, channel, fact, rank, clash, reason_key,
+                              reason_class, received_at, told_at, status, code, code_key, description, destination,
+                              destination_key, subtid, device, carrier, message_count, transid, raw)
+    select v.id, c.fingerprint, c.feed, true, m.destination_key <> c.destination_key, c.channel, c.fact, c.rank, c.clash,
+           c.reason_key, c.reason_class, c.received_at, c.told_at, c.status, c.code, c.code_key, c.description,
+           c.destination, c.destination_key, c.subtid, c.device, c.carrier, c.message_count, c.transid, c.raw
+      from unnest(p_owners, p_ours) as v(owner, id) join receipt c on c.message_id = v.owner join message m on m.id = v.id
+     order by v.id, c.fingerprint
+    on conflict do nothing
+    returning r.message_id, r.fact, r.rank, r.reason_key, r.reason_class,
+              coalesce(r.told_at, r.received_at) as at, left(r.transid, 128) as transid)
+  select array_agg(i.message_id), array_agg(i.fact), array_agg(i.rank), array_agg(i.reason_key), array_agg(i.reason_class),
+         array_agg(i.at), array_agg(i.transid)
+    into v_ids, v_facts, v_ranks, v_reason_keys, v_reason_classes, v_times, v_transids from ins i;
+
+  -- what both were told, without a time of its own: it happened when the first of them heard of it
+  with earlier as (
+    update receipt r set received_at = c.received_at
+      from unnest(p_owners, p_ours) as v(owner, id) join receipt c on c.message_id = v.owner
+     where r.message_id = v.id and r.fingerprint = c.fingerprint and r.told_at is null and r.received_at > c.received_at
+    returning r.message_id, r.fact & ~49152 as fact, r.rank, r.received_at)       -- a click or complaint counted already
+  select array_cat(v_ids, array_agg(e.message_id)), array_cat(v_facts, array_agg(e.fact)),
+         array_cat(v_ranks, array_agg(e.rank)), array_cat(v_reason_keys, array_agg(null::bytea)),
+         array_cat(v_reason_classes, array_agg(null::smallint)), array_cat(v_times, array_agg(e.received_at)),
+         array_cat(v_transids, array_agg(null::text))
+    into v_ids, v_facts, v_ranks, v_reason_keys, v_reason_classes, v_times, v_transids from earlier e;
+  if v_ids is not null then
+    return query select * from fold_v1(p_at, v_ids, v_facts, v_ranks, v_reason_keys, v_reason_classes, v_times, v_transids);
   end if;
+end $f$;
 
-  -- born are those whose own id won. The same receipt may stand twice in a group, and a try whose answer was lost may
-  -- have committed meanwhile: then the message is there already.
+-- An answer tells what the platform calls our messages; what was observed under that name becomes ours.
+create function connect_v1(p_at timestamptz, p_claims claim_v1[])
+returns table (
+    message_id uuid, tenant smallint, origin smallint, channel smallint, old_state smallint, new_state smallint,
+    reason_key bytea, reason_class smallint, accepted_at timestamptz, delivered_at timestamptz
+) language plpgsql volatile as $f$
+#variable_conflict use_column
+declare v_oldest uuid; v_owners uuid[]; v_ours uuid[]; v_merged uuid[];
+begin
+  select first_id into v_oldest from week order by starts_on limit 1;
+  perform claim_keys_v1(v_oldest, p_claims);
+  select array_agg(r.owner), array_agg(r.ours) into v_owners, v_ours from find_rivals_v1(v_oldest, p_claims) r;
+  if v_owners is null then
+    return;
+  end if;
+  v_merged := lock_states_v1(v_owners || array(select c.message_id from unnest(p_claims) c));
+  select array_agg(v.owner), array_agg(v.id) into v_owners, v_ours
+    from unnest(v_owners, v_ours) as v(owner, id) where v.owner <> all (v_merged);
+  if v_owners is not null then
+    return query select * from merge_v1(p_at, v_owners, v_ours, p_claims);
+  end if;
+end $f$;
+
+-- Births: message and state of each receipt whose own id won its key. The same receipt may stand twice in a group, and a
+-- try whose answer was lost may have committed meanwhile: then they are there already.
+create function be_born_v1(p_at timestamptz, p_oldest uuid, p_ids uuid[], p_group told_v1[]) returns void
+language plpgsql volatile as $f$
+begin
   insert into message (id, tenant, origin, channel, created_at, destination, destination_type, destination_key,
                        correlationid, correlation_key, callback_data, callback_key, late_of)
   select distinct on (t.fresh) t.fresh, t.tenant, 2, t.channel, p_at, coalesce(t.destination, ''),
          coalesce(t.destination_type, ''), t.destination_key,
          t.correlationid, t.correlation_key, t.callback_data, t.callback_key,
          case when t.submission_id < p_oldest then coalesce(t.candidate, t.submission_id) end
-    from unnest(p_group) with ordinality t join unnest(v_ids) with ordinality v(id, n) on v.n = t.ordinality
+    from unnest(p_group) with ordinality t join unnest(p_ids) with ordinality v(id, n) on v.n = t.ordinality
    where v.id = t.fresh
    order by t.fresh, t.ordinality
   on conflict do nothing;
   insert into message_state (id, tenant, origin, channel, changed_at)
   select distinct on (t.fresh) t.fresh, t.tenant, 2, t.channel, p_at
-    from unnest(p_group) with ordinality t join unnest(v_ids) with ordinality v(id, n) on v.n = t.ordinality
+    from unnest(p_group) with ordinality t join unnest(p_ids) with ordinality v(id, n) on v.n = t.ordinality
    where v.id = t.fresh
    order by t.fresh, t.ordinality
   on conflict do nothing;
-
-  return query select v.n, v.id from unnest(v_ids) with ordinality v(id, n);
 end $f$;
 
 -- outcome: 1 applied, 2 duplicate, 3 late, 4 forged. Rows without n are what changed.
@@ -313,54 +463,63 @@ create type applied_v1 as (
     delivered_at  timestamptz
 );
 
--- The whole way of a group: find or mint, lock, insert, fold, quarantine, ledger. One call, one transaction, one round trip.
+-- The whole way of a group: find; claim keys and look again; lock; merge, insert, fold; quarantine; ledger.
+-- One call, one transaction, one round trip.
 create function apply_receipts_v1(
     p_intake uuid, p_at timestamptz, p_feed smallint, p_group told_v1[], p_rejects reject_v1[]
 ) returns setof applied_v1 language plpgsql volatile as $f$
 #variable_conflict use_column
 declare
-  v_oldest uuid; v_ids uuid[]; v_forged boolean[]; v_homeless bigint[]; v_done applied_v1[];
-  v_unfiled bigint[]; v_tenant smallint; v_filed applied_v1[] := '{}';
+  v_oldest uuid; v_ids uuid[]; v_forged boolean[]; v_claims claim_v1[]; v_owners uuid[]; v_ours uuid[]; v_merged uuid[];
+  v_joined applied_v1[] := '{}'; v_done applied_v1[];
 begin
   select first_id into v_oldest from week order by starts_on limit 1;
-
   select array_agg(case when not f.forged then f.message_id end order by f.n), array_agg(f.forged order by f.n)
     into v_ids, v_forged from find_messages_v1(v_oldest, p_group) f;
-  -- a transid that a receipt tells of our message before its answer did (or in place of it): file it now, so that it can
-  -- be searched for, and finds the message when it comes alone
-  select array_agg(t.ordinality) into v_unfiled
+
+  -- Who wants a key: the first of an observed message; and ours, if a receipt tells its transid before its answer did
+  -- (or in place of it), so that it can be searched for, and finds the message when it comes alone.
+  select array_agg((t.tenant, t.transid_key, case when v.id is null then t.leg_key else t.issued_leg_key end,
+                    t.issued_leg_key, coalesce(v.id, t.fresh), v.id is not null)::claim_v1 order by t.ordinality)
+    into v_claims
     from unnest(p_group) with ordinality t
-    join unnest(v_ids) with ordinality v(id, n) on v.n = t.ordinality
-    join message_state s on s.id = v.id
-   where t.transid is not null and s.transid is null and s.origin = 1;
-  if v_unfiled is not null then
-    for v_tenant in select distinct t.tenant from unnest(p_group) t order by 1 loop
-      v_filed := v_filed || array(
-        select (null, null, c.message_id, c.tenant, c.origin, c.channel, c.old_state, c.new_state, c.reason_key,
-                c.reason_class, c.accepted_at, c.delivered_at)::applied_v1
-          from (select array_agg(t.transid_key) as transid_keys, array_agg(t.issued_leg_key) as leg_keys, array_agg(v_ids[u]) as ids
-                  from unnest(v_unfiled) u join unnest(p_group) with ordinality t on t.ordinality = u
-                 where t.tenant = v_tenant) k
-         cross join lateral connect_v1(p_at, v_tenant, k.transid_keys, k.leg_keys, k.ids) c
-         where k.ids is not null);
-    end loop;
-    -- what this group had found as observed may have become ours just now
+    join unnest(v_ids, v_forged) with ordinality v(id, forged, n) on v.n = t.ordinality
+    left join message_state s on s.id = v.id
+   where not v.forged
+     and (v.id is null or t.transid is not null and s.transid is null and s.origin = 1);
+  if v_claims is not null then
+    perform claim_keys_v1(v_oldest, v_claims);
     select array_agg(case when not f.forged then f.message_id end order by f.n), array_agg(f.forged order by f.n)
       into v_ids, v_forged from find_messages_v1(v_oldest, p_group) f;
+    if exists (select from unnest(v_ids, v_forged) as v(id, forged) where v.id is null and not v.forged) then
+      perform take_over_keys_v1(v_oldest, v_claims);
+      select array_agg(case when not f.forged then f.message_id end order by f.n) into v_ids
+        from find_messages_v1(v_oldest, p_group) f;
+      if exists (select from unnest(v_ids, v_forged) as v(id, forged) where v.id is null and not v.forged) then
+        raise exception 'a key went away meanwhile' using errcode = 'RX001';     -- the caller looks again
+      end if;
+    end if;
+    perform be_born_v1(p_at, v_oldest, v_ids, p_group);
+    select array_agg(r.owner), array_agg(r.ours) into v_owners, v_ours from find_rivals_v1(v_oldest, v_claims) r;
   end if;
 
-  select array_agg(v.n order by v.n) into v_homeless
-    from unnest(v_ids, v_forged) with ordinality v(id, forged, n) where v.id is null and not v.forged;
-  if v_homeless is not null then
-    select array_agg(coalesce(v.id, m.message_id) order by v.n) into v_ids
-      from unnest(v_ids) with ordinality v(id, n)
-      left join (select h.n, x.message_id
-                   from mint_observed_v1(p_at, v_oldest,
-                          (select array_agg(p_group[h] order by h) from unnest(v_homeless) h)) x
-                   join unnest(v_homeless) with ordinality h(n, i) on h.i = x.n) m on m.n = v.n;
+  v_merged := lock_states_v1(v_ids || v_owners || v_ours);
+  if v_ids && v_merged then
+    raise exception 'merged meanwhile' using errcode = 'RX001';     -- the caller looks again
+  end if;
+  select array_agg(v.owner), array_agg(v.id) into v_owners, v_ours
+    from unnest(v_owners, v_ours) as v(owner, id) where v.owner <> all (v_merged);
+  if v_owners is not null then
+    v_joined := array(
+      select (null, null, c.message_id, c.tenant, c.origin, c.channel, c.old_state, c.new_state, c.reason_key,
+              c.reason_class, c.accepted_at, c.delivered_at)::applied_v1
+        from merge_v1(p_at, v_owners, v_ours, v_claims) c);
+    -- what this group had found as observed has become ours just now
+    select array_agg(coalesce(o.id, v.id) order by v.n) into v_ids
+      from unnest(v_ids) with ordinality v(id, n) left join unnest(v_owners, v_ours) as o(owner, id) on o.owner = v.id;
   end if;
 
-  with done as materialized (select * from apply_known_v1(p_at, p_feed, v_ids, p_group)),
+  with done as materialized (select * from tell_v1(p_at, p_feed, v_ids, p_group)),
   told as (
     select t.ordinality as n,
            (case when v.forged then 4 when d.n is null then 2 when t.submission_id < v_oldest then 3 else 1 end)::smallint as outcome,
@@ -377,12 +536,12 @@ begin
       from done where n is null) x;
 
   if true = any(v_forged) or cardinality(p_rejects) > 0 then
-    insert into quarantine as q (week, digest, tenant, reason, detail, body, headers, first_at, last_at, told)
-    select date_trunc('week', p_at at time zone 'UTC')::date, r.digest, r.tenant, min(r.reason), min(r.detail),
-           (array_agg(r.body))[1], (array_agg(r.headers))[1]::jsonb, min(r.at), max(r.at), count(*)
-      from (select r.tenant, r.digest, r.reason, r.detail, r.body, r.headers, r.at from unnest(p_rejects) r
+    insert into quarantine as q (week, digest, tenant, submission_id, reason, detail, body, headers, first_at, last_at, told)
+    select date_trunc('week', p_at at time zone 'UTC')::date, r.digest, r.tenant, (array_agg(r.submission_id))[1],
+           min(r.reason), min(r.detail), (array_agg(r.body))[1], (array_agg(r.headers))[1]::jsonb, min(r.at), max(r.at), count(*)
+      from (select r.tenant, r.digest, r.submission_id, r.reason, r.detail, r.body, r.headers, r.at from unnest(p_rejects) r
             union all
-            select t.tenant, t.fingerprint, 'forged',
+            select t.tenant, t.fingerprint, t.submission_id, 'forged',
                    'came in under the URL of one submission and claims a message of another', t.raw, '{}', t.received_at
               from unnest(p_group) with ordinality t
               join unnest(v_forged) with ordinality v(forged, n) on v.n = t.ordinality where v.forged) r
@@ -398,99 +557,5 @@ begin
          count(*) filter (where d.outcome = 4), count(*) filter (where d.outcome = 3)
     from unnest(v_done) d;
 
-  return query select d.* from unnest(v_filed || v_done) d;
-end $f$;
-
--- An answer tells what the platform calls our messages. A message that was observed under that name before becomes a
--- tombstone pointing to ours: its receipts are copied, its statistics leave, nothing is moved or deleted.
--- Returns what changed, like apply_known_v1.
-create function connect_v1(p_at timestamptz, p_tenant smallint, p_transid_keys bytea[], p_leg_keys bytea[], p_ids uuid[])
-returns table (
-    message_id uuid, tenant smallint, origin smallint, channel smallint, old_state smallint, new_state smallint,
-    reason_key bytea, reason_class smallint, accepted_at timestamptz, delivered_at timestamptz
-) language plpgsql volatile as $f$
-#variable_conflict use_column
-declare
-  v_generation integer; v_oldest uuid; v_owners uuid[]; v_ours uuid[];
-  v_ids uuid[]; v_facts integer[]; v_ranks smallint[]; v_reason_keys bytea[]; v_reason_classes smallint[];
-  v_times timestamptz[]; v_transids text[];
-begin
-  perform pg_advisory_xact_lock_shared(hashtext('receiver.key_generation'));
-  select current into v_generation from key_generation;
-  select first_id into v_oldest from week order by starts_on limit 1;
-
-  insert into message_key (generation, tenant, transid_key, leg_key, message_id)
-  select distinct on (k.transid_key, k.leg_key) v_generation, p_tenant, k.transid_key, k.leg_key, k.id
-    from unnest(p_transid_keys, p_leg_keys, p_ids) as k(transid_key, leg_key, id)
-   order by k.transid_key, k.leg_key, k.id
-  on conflict do nothing;                                    -- waits for a birth in flight
-
-  select array_agg(h.owner order by h.owner), array_agg(h.id order by h.owner) into v_owners, v_ours
-    from (select distinct on (o.message_id) o.message_id as owner, k.id
-            from unnest(p_transid_keys, p_leg_keys, p_ids) as k(transid_key, leg_key, id)
-            join message_key o on o.transid_key = k.transid_key and o.tenant = p_tenant
-            join message held on held.id = o.message_id
-            join message ours on ours.id = k.id
-           where o.message_id <> k.id and o.message_id >= v_oldest
-             and (o.leg_key = k.leg_key or held.destination_key = ours.destination_key)     -- whatever node told of it
-           order by o.message_id, o.leg_key = k.leg_key desc, k.id) h;
-  if v_owners is null then
-    return;
-  end if;
-
-  perform 1 from (select m.id from message_state m
-                   where m.id in (select unnest(v_owners) union select unnest(p_ids))
-                   order by m.id for update of m) locked;
-
-  -- a key held by another issued message stays with it: which of the two is meant cannot be known
-  select array_agg(v.owner order by v.owner), array_agg(v.id order by v.owner) into v_owners, v_ours
-    from unnest(v_owners, v_ours) as v(owner, id) join message_state m on m.id = v.owner
-   where m.origin = 2 and m.merged_into is null;
-  if v_owners is null then
-    return;
-  end if;
-
-  with dead as (
-    update message_state m set merged_into = v.id, version = m.version + 1, changed_at = p_at
-      from unnest(v_owners, v_ours) as v(owner, id) where m.id = v.owner
-    returning m.id, m.version, m.tenant, m.origin, m.channel, m.state, m.reason_class, m.conflict)
-  insert into change (at, message_id, version, tenant, origin, channel, old_state, new_state,
-                      old_class, new_class, old_conflict, new_conflict)
-  select p_at, d.id, d.version, d.tenant, d.origin, d.channel, d.state, null, d.reason_class, null, d.conflict, null
-    from dead d order by d.id;
-
-  update message_key k set message_id = v.id
-    from unnest(v_owners, v_ours) as v(owner, id)
-   where k.transid_key = any(p_transid_keys) and k.tenant = p_tenant and k.message_id = v.owner;
-
-  with ins as (
-    insert into receipt as r (message_id, fingerprint, feed, copied, elsewhere, channel, fact, rank, clash, reason_key,
-                              reason_class, received_at, told_at, status, code, code_key, description, destination,
-                              destination_key, subtid, device, carrier, message_count, transid, raw)
-    select v.id, c.fingerprint, c.feed, true, m.destination_key <> c.destination_key, c.channel, c.fact, c.rank, c.clash,
-           c.reason_key, c.reason_class, c.received_at, c.told_at, c.status, c.code, c.code_key, c.description,
-           c.destination, c.destination_key, c.subtid, c.device, c.carrier, c.message_count, c.transid, c.raw
-      from unnest(v_owners, v_ours) as v(owner, id) join receipt c on c.message_id = v.owner join message m on m.id = v.id
-     order by v.id, c.fingerprint
-    on conflict do nothing
-    returning r.message_id, r.fact, r.rank, r.reason_key, r.reason_class,
-              coalesce(r.told_at, r.received_at) as at, left(r.transid, 128) as transid)
-  select array_agg(i.message_id), array_agg(i.fact), array_agg(i.rank), array_agg(i.reason_key), array_agg(i.reason_class),
-         array_agg(i.at), array_agg(i.transid)
-    into v_ids, v_facts, v_ranks, v_reason_keys, v_reason_classes, v_times, v_transids from ins i;
-
-  -- what both were told, without a time of its own: it happened when the first of them heard of it
-  with earlier as (
-    update receipt r set received_at = c.received_at
-      from unnest(v_owners, v_ours) as v(owner, id) join receipt c on c.message_id = v.owner
-     where r.message_id = v.id and r.fingerprint = c.fingerprint and r.told_at is null and r.received_at > c.received_at
-    returning r.message_id, r.fact & ~49152 as fact, r.rank, r.received_at)       -- a click or complaint counted already
-  select array_cat(v_ids, array_agg(e.message_id)), array_cat(v_facts, array_agg(e.fact)),
-         array_cat(v_ranks, array_agg(e.rank)), array_cat(v_reason_keys, array_agg(null::bytea)),
-         array_cat(v_reason_classes, array_agg(null::smallint)), array_cat(v_times, array_agg(e.received_at)),
-         array_cat(v_transids, array_agg(null::text))
-    into v_ids, v_facts, v_ranks, v_reason_keys, v_reason_classes, v_times, v_transids from earlier e;
-  if v_ids is not null then
-    return query select * from fold_v1(p_at, v_ids, v_facts, v_ranks, v_reason_keys, v_reason_classes, v_times, v_transids);
-  end if;
+  return query select d.* from unnest(v_joined || v_done) d;
 end $f$;

@@ -256,16 +256,19 @@ create table intake (
 
 -- Bodies in which no receipt could be read or believed. The same body again only counts.
 create table quarantine (
-    week       date not null,
-    digest     bytea not null,
-    tenant     smallint not null,
-    reason     text not null,
-    detail     text,
-    body       bytea not null,
-    headers    jsonb not null,
-    first_at   timestamptz not null,
-    last_at    timestamptz not null,
-    told       integer not null default 1,
+    week           date not null,
+    digest         bytea not null,
+    tenant         smallint not null,
+    submission_id  uuid,
+    reason         text not null,
+    detail         text,
+    body           bytea not null,
+    headers        jsonb not null,
+    first_at       timestamptz not null,
+    last_at        timestamptz not null,
+    told           integer not null default 1,
+    replayed_at    timestamptz,
+    replay_result  text,
     constraint quarantine_pk primary key (digest, tenant, week),
     constraint quarantine_digest_is_16_bytes check (octet_length(digest) = 16)
 ) partition by range (week);

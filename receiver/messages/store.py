@@ -11,7 +11,7 @@ from receiver.messages.changes import Change, change_of
 from receiver.messages.told import Feed, Told
 
 APPLY_KNOWN = "select * from apply_known_v1($1, $2, $3, $4::told_v1[])"
-CONNECT = "select * from connect_v1($1, $2, $3, $4, $5)"
+CONNECT = "select * from connect_v1($1, $2::claim_v1[])"
 
 # A deadlock's loser, and one that met a merge, look again; both are rare, and ten times in a row is a fault.
 MOST_TRIES = 10
@@ -38,8 +38,8 @@ async def connect(
     """
     if not keys:
         return []
-    transids, legs, ids = (list(column) for column in zip(*keys, strict=True))
-    return [change_of(row) for row in await connection.fetch(CONNECT, at, tenant, transids, legs, ids)]
+    claims = [(tenant, transid, leg, leg, message, True) for transid, leg, message in keys]
+    return [change_of(row) for row in await connection.fetch(CONNECT, at, claims)]
 
 
 def may_try_again(error: asyncpg.PostgresError) -> bool:

@@ -94,6 +94,7 @@ class Reject(NamedTuple):
     body: bytes
     headers: str
     at: datetime
+    submission_id: SubmissionId | None = None
 
 
 def transid_digest(root: str) -> Digest:

@@ -1,10 +1,17 @@
 """Two operating-system processes on one database, births included."""
 
 import asyncio
+import contextlib
 import subprocess
 import sys
+from datetime import timedelta
 
+import asyncpg
+import pytest
+
+from receiver.database.partitions import rotate_keys
 from receiver.database.pool import connect
+from receiver.ids import TenantId
 from receiver.messages.lattice import Channel
 from receiver.sending import outbox
 from receiver.sending.request import Asked, Request
@@ -13,24 +20,51 @@ from tests.receipts.racer import MESSAGES, lives
 from tests.receipts.tellings import assert_books_balance, belief, truth
 from tests.support import Database, now
 
+DEADLOCKS = "select deadlocks from pg_stat_database where datname = current_database()"
 
-def test_two_processes_that_tell_the_same_receipts_agree_with_the_plain_fold(database: Database) -> None:
+
+def race(database: Database, module: str, tenant: TenantId) -> list["subprocess.Popen[bytes]"]:
+    """Two processes of `module`, started."""
+    command = [sys.executable, "-m", module, database.dsn, str(tenant)]
+    return [subprocess.Popen([*command, str(seed)]) for seed in (1, 2)]
+
+
+@pytest.mark.parametrize("rotating", [False, True], ids=["", "while the key generations rotate"])
+def test_two_processes_that_tell_the_same_receipts_agree_with_the_plain_fold(
+    database: Database, rotating: bool
+) -> None:
     tenant = database.tenant()
-    command = [sys.executable, "-m", "tests.receipts.racer", database.dsn, str(tenant)]
-    racers = [subprocess.Popen([*command, str(seed)]) for seed in (1, 2)]
+    racers = race(database, "tests.receipts.racer", tenant)
+    rotations = asyncio.run(rotate(database, racers)) if rotating else 0
     assert [racer.wait(90) for racer in racers] == [0, 0]
 
     async def look() -> None:
         connection = await connect(database.dsn, "tests")
+        if rotating:
+            used = await connection.fetchval("select count(distinct generation) from message_key")
+            assert rotations >= used > 2, "births went on in one generation after another"
         for transid, told in lives(tenant).items():
             found = await connection.fetch("select id from message_state where transid = $1", transid)
             assert len(found) == 1, "born once"
             assert await belief(connection, found[0]["id"]) == truth(told)
         assert await connection.fetchval("select count(*) from message") == MESSAGES
         await assert_books_balance(connection)
+        assert await connection.fetchval(DEADLOCKS) == 0
         await connection.close()
 
     asyncio.run(look())
+
+
+async def rotate(database: Database, racers: list["subprocess.Popen[bytes]"]) -> int:
+    """Begins one generation after another for as long as the racers run; returns the last one."""
+    connection = await connect(database.dsn, "tests")
+    generation = 1
+    while any(racer.poll() is None for racer in racers):
+        with contextlib.suppress(asyncpg.LockNotAvailableError):
+            generation = await rotate_keys(connection, timedelta(0)) or generation
+        await asyncio.sleep(0.02)  # births, too, want their turn
+    await connection.close()
+    return generation
 
 
 def test_receipts_and_answers_that_race_in_two_processes_end_on_the_issued_messages(database: Database) -> None:
@@ -45,8 +79,7 @@ def test_receipts_and_answers_that_race_in_two_processes_end_on_the_issued_messa
         await connection.close()
 
     asyncio.run(issue())
-    command = [sys.executable, "-m", "tests.receipts.answerer", database.dsn, str(tenant)]
-    racers = [subprocess.Popen([*command, str(seed)]) for seed in (1, 2)]
+    racers = race(database, "tests.receipts.answerer", tenant)
     assert [racer.wait(90) for racer in racers] == [0, 0]
 
     async def look() -> None:
@@ -57,6 +90,7 @@ def test_receipts_and_answers_that_race_in_two_processes_end_on_the_issued_messa
         assert await connection.fetchval(live) == 0, "what was observed is ours"
         assert await connection.fetchval("select count(*) from message_state where merged_into is not null") > 0
         await assert_books_balance(connection)
+        assert await connection.fetchval(DEADLOCKS) == 0
         await connection.close()
 
     asyncio.run(look())
