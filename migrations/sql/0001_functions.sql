@@ -63,8 +63,13 @@ create type claim_v1 as (
     leg_key         bytea,
     issued_leg_key  bytea,
     message_id      uuid,
-    issued          boolean
+    issued          boolean,
+    event_id        uuid        -- the event of ours whose child it is
 );
+
+-- Under which key a child of an event is filed: beside (event, this) nobody else has keys.
+create function child_leg_v1(p_channel smallint, p_leg_key bytea) returns bytea language sql immutable
+return substr(sha256(int2send(p_channel) || p_leg_key), 1, 16);
 
 -- Folds new facts into their messages and writes the change log. The rows of p_ids are locked and the
 -- receipts are inserted by EARLIER statements of the same transaction. The bits are receiver/messages/lattice.py.
@@ -251,30 +256,41 @@ begin
 end $f$;
 
 -- Finds the message of each receipt: our id in the correlationid; the submission of the URL with its destination or its
--- only message; the key. Never by phone number alone.
+-- only message; the key. Never by phone number alone. An event (channel 14) is no message that arrives: the receipt is of
+-- its child, told apart by channel, flow node and destination; event_id says so where the child is not born yet, too.
 create function find_messages_v1(p_oldest uuid, p_group told_v1[])
-returns table (n bigint, message_id uuid, forged boolean) language plpgsql volatile as $f$
+returns table (n bigint, message_id uuid, forged boolean, event_id uuid) language plpgsql volatile as $f$
 #variable_conflict use_column
 begin
   return query
-  select t.ordinality, coalesce(a.id, b.id, c.id),
-         coalesce(t.submission_id is not null and a.submission_id is distinct from t.submission_id and a.id is not null, false)
+  select t.ordinality, case when e.event_id is null then coalesce(a.id, b.id, c.id) else d.id end,
+         coalesce(t.submission_id is not null and a.submission_id is distinct from t.submission_id and a.id is not null, false),
+         e.event_id
     from unnest(p_group) with ordinality t
     left join lateral (
-      select m.id, m.submission_id from message m
+      select m.id, m.submission_id, m.channel from message m
        where m.id = t.candidate and m.tenant = t.tenant and m.origin = 1) a on true    -- only ids of ours went out
     left join lateral (
-      select m.id from submission s join message m on m.id between s.first_id and s.last_id and m.submission_id = s.id
+      select m.id, m.channel from submission s join message m on m.id between s.first_id and s.last_id and m.submission_id = s.id
        where a.id is null and s.id = t.submission_id and s.tenant = t.tenant
          and (s.message_count = 1 or m.destination_key = t.destination_key)
        order by m.id limit 1) b on true
     left join lateral (
-      -- a flow's node (subtid) tells observed messages apart; what an answer filed is ours whatever node tells of it
-      select k.message_id as id from message_key k
+      -- a flow's node (subtid) tells observed messages apart; what an answer filed is ours whatever node tells of it,
+      -- and an event's transid (filed without a leg) is that of all its children
+      select k.message_id as id, i.channel from message_key k left join message i on i.id = k.message_id
        where a.id is null and b.id is null and k.transid_key = t.transid_key
-         and k.leg_key in (t.issued_leg_key, t.leg_key) and k.tenant = t.tenant and k.message_id >= p_oldest
-         and (k.leg_key = t.leg_key or exists (select from message i where i.id = k.message_id and i.origin = 1))
-       order by k.leg_key = t.issued_leg_key desc, k.generation limit 1) c on true;
+         and k.leg_key in (t.issued_leg_key, t.leg_key, '\x00000000000000000000000000000000')
+         and k.tenant = t.tenant and k.message_id >= p_oldest
+         and (k.leg_key = t.leg_key or i.origin = 1)
+       order by k.leg_key = t.issued_leg_key desc, k.leg_key = t.leg_key desc, k.generation limit 1) c on true
+    left join lateral (
+      select coalesce(a.id, b.id, c.id) as event_id where coalesce(a.channel, b.channel, c.channel) = 14) e on true
+    left join lateral (
+      select k.message_id as id from message_key k
+       where e.event_id is not null and k.transid_key = uuid_send(e.event_id)
+         and k.leg_key = child_leg_v1(t.channel, t.leg_key) and k.tenant = t.tenant and k.message_id >= p_oldest
+       order by k.generation limit 1) d on true;
 end $f$;
 
 -- Gives keys to those who claim them; a key that somebody has stays his. The caller looks who won in its NEXT statement.
@@ -331,17 +347,50 @@ returns table (owner uuid, ours uuid) language plpgsql volatile as $f$
 begin
   return query
   with held as materialized (
-    select k.tenant, k.transid_key, k.leg_key, k.message_id, m.destination_key
+    select k.tenant, k.transid_key, k.leg_key, k.message_id, m.destination_key, m.channel
       from (select distinct c.tenant, c.transid_key from unnest(p_claims) c where c.issued) c
       join message_key k on k.transid_key = c.transid_key and k.tenant = c.tenant and k.message_id >= p_oldest
       join message m on m.id = k.message_id and m.origin = 2
   )
-  select distinct on (h.message_id) h.message_id, c.message_id
+  select distinct on (h.message_id) h.message_id, coalesce(k.message_id, c.message_id)
     from held h
     join unnest(p_claims) c on c.issued and c.transid_key = h.transid_key and c.tenant = h.tenant
     join message m on m.id = c.message_id
-   where h.leg_key = c.leg_key or h.destination_key = m.destination_key
-   order by h.message_id, h.leg_key = c.leg_key desc, c.message_id;
+    left join message_key k on m.channel = 14 and k.transid_key = uuid_send(m.id)
+     and k.leg_key = child_leg_v1(h.channel, h.leg_key) and k.tenant = h.tenant
+   where case when m.channel = 14 then k.message_id <> h.message_id      -- another is that child already
+              else h.leg_key = c.leg_key or h.destination_key = m.destination_key end
+   order by h.message_id, h.leg_key = c.leg_key desc, c.message_id, k.generation;
+end $f$;
+
+-- What was observed under the transid of an event of ours before its answer came is that event's child from now on.
+create function adopt_v1(p_oldest uuid, p_claims claim_v1[]) returns void language plpgsql volatile as $f$
+declare v_ids uuid[]; v_events uuid[];
+begin
+  select array_agg(h.id order by h.id), array_agg(h.event_id order by h.id) into v_ids, v_events
+    from (select distinct on (o.id) o.id, e.id as event_id
+            from unnest(p_claims) c
+            join message e on e.id = c.message_id and e.channel = 14
+            join message_key k on k.transid_key = c.transid_key and k.tenant = c.tenant and k.message_id >= p_oldest
+            join message o on o.id = k.message_id and o.origin = 2 and o.parent_id is null
+           where c.issued order by o.id, e.id) h;
+  if v_ids is null then
+    return;
+  end if;
+  insert into message_key (generation, tenant, transid_key, leg_key, message_id)
+  select distinct on (uuid_send(v.event_id), leg.key) g.current, k.tenant, uuid_send(v.event_id), leg.key, v.id
+    from unnest(v_ids, v_events) as v(id, event_id)
+    join message o on o.id = v.id
+    join unnest(p_claims) c on c.issued and c.message_id = v.event_id
+    join message_key k on k.transid_key = c.transid_key and k.tenant = c.tenant and k.message_id = v.id
+   cross join lateral (select child_leg_v1(o.channel, k.leg_key) as key) leg
+   cross join key_generation g
+   where not exists (select from message_key x where x.transid_key = uuid_send(v.event_id) and x.leg_key = leg.key
+                        and x.tenant = k.tenant and x.message_id >= p_oldest)
+   order by uuid_send(v.event_id), leg.key, v.id
+  on conflict do nothing;
+  update message m set parent_id = v.event_id
+    from unnest(v_ids, v_events) as v(id, event_id) where m.id = v.id;
 end $f$;
 
 -- Makes observed messages tombstones of ours: their receipts are copied, their statistics leave, nothing is moved or
@@ -412,6 +461,7 @@ declare v_oldest uuid; v_owners uuid[]; v_ours uuid[]; v_merged uuid[];
 begin
   select first_id into v_oldest from week order by starts_on limit 1;
   perform claim_keys_v1(v_oldest, p_claims);
+  perform adopt_v1(v_oldest, p_claims);
   select array_agg(r.owner), array_agg(r.ours) into v_owners, v_ours from find_rivals_v1(v_oldest, p_claims) r;
   if v_owners is null then
     return;
@@ -426,16 +476,17 @@ end $f$;
 
 -- Births: message and state of each receipt whose own id won its key. The same receipt may stand twice in a group, and a
 -- try whose answer was lost may have committed meanwhile: then they are there already.
-create function be_born_v1(p_at timestamptz, p_oldest uuid, p_ids uuid[], p_group told_v1[]) returns void
+create function be_born_v1(p_at timestamptz, p_oldest uuid, p_ids uuid[], p_events uuid[], p_group told_v1[]) returns void
 language plpgsql volatile as $f$
 begin
   insert into message (id, tenant, origin, channel, created_at, destination, destination_type, destination_key,
-                       correlationid, correlation_key, callback_data, callback_key, late_of)
+                       correlationid, correlation_key, callback_data, callback_key, parent_id, late_of)
   select distinct on (t.fresh) t.fresh, t.tenant, 2, t.channel, p_at, coalesce(t.destination, ''),
          coalesce(t.destination_type, ''), t.destination_key,
-         t.correlationid, t.correlation_key, t.callback_data, t.callback_key,
+         t.correlationid, t.correlation_key, t.callback_data, t.callback_key, v.event_id,
          case when t.submission_id < p_oldest then coalesce(t.candidate, t.submission_id) end
-    from unnest(p_group) with ordinality t join unnest(p_ids) with ordinality v(id, n) on v.n = t.ordinality
+    from unnest(p_group) with ordinality t
+    join unnest(p_ids, p_events) with ordinality v(id, event_id, n) on v.n = t.ordinality
    where v.id = t.fresh
    order by t.fresh, t.ordinality
   on conflict do nothing;
@@ -470,27 +521,41 @@ create function apply_receipts_v1(
 ) returns setof applied_v1 language plpgsql volatile as $f$
 #variable_conflict use_column
 declare
-  v_oldest uuid; v_ids uuid[]; v_forged boolean[]; v_claims claim_v1[]; v_owners uuid[]; v_ours uuid[]; v_merged uuid[];
+  v_oldest uuid; v_ids uuid[]; v_events uuid[]; v_forged boolean[]; v_claims claim_v1[]; v_owners uuid[]; v_ours uuid[]; v_merged uuid[];
   v_joined applied_v1[] := '{}'; v_done applied_v1[];
 begin
   select first_id into v_oldest from week order by starts_on limit 1;
-  select array_agg(case when not f.forged then f.message_id end order by f.n), array_agg(f.forged order by f.n)
-    into v_ids, v_forged from find_messages_v1(v_oldest, p_group) f;
+  select array_agg(case when not f.forged then f.message_id end order by f.n), array_agg(f.forged order by f.n),
+         array_agg(f.event_id order by f.n)
+    into v_ids, v_forged, v_events from find_messages_v1(v_oldest, p_group) f;
 
   -- Who wants a key: the first of an observed message; and ours, if a receipt tells its transid before its answer did
   -- (or in place of it), so that it can be searched for, and finds the message when it comes alone.
-  select array_agg((t.tenant, t.transid_key, case when v.id is null then t.leg_key else t.issued_leg_key end,
-                    t.issued_leg_key, coalesce(v.id, t.fresh), v.id is not null)::claim_v1 order by t.ordinality)
-    into v_claims
-    from unnest(p_group) with ordinality t
-    join unnest(v_ids, v_forged) with ordinality v(id, forged, n) on v.n = t.ordinality
-    left join message_state s on s.id = v.id
-   where not v.forged
-     and (v.id is null or t.transid is not null and s.transid is null and s.origin = 1);
+  -- The transid of an event is filed without a leg.
+  select array_agg(w.claim order by w.n) into v_claims from (
+    select t.ordinality as n,
+           (t.tenant, case when v.event_id is null then t.transid_key else uuid_send(v.event_id) end,
+            case when v.id is not null then t.issued_leg_key when v.event_id is null then t.leg_key
+                 else child_leg_v1(t.channel, t.leg_key) end,
+            case when v.event_id is null then t.issued_leg_key else child_leg_v1(t.channel, t.leg_key) end,
+            coalesce(v.id, t.fresh), v.id is not null, v.event_id)::claim_v1 as claim
+      from unnest(p_group) with ordinality t
+      join unnest(v_ids, v_forged, v_events) with ordinality v(id, forged, event_id, n) on v.n = t.ordinality
+      left join message_state s on s.id = v.id
+     where not v.forged
+       and (v.id is null or t.transid is not null and s.transid is null and s.origin = 1)
+    union all
+    select t.ordinality, (t.tenant, t.transid_key, '\x00000000000000000000000000000000',
+                          '\x00000000000000000000000000000000', v.event_id, true, null)::claim_v1
+      from unnest(p_group) with ordinality t
+      join unnest(v_events, v_forged) with ordinality v(event_id, forged, n) on v.n = t.ordinality
+      join message_state s on s.id = v.event_id
+     where not v.forged and t.transid is not null and s.transid is null) w;
   if v_claims is not null then
     perform claim_keys_v1(v_oldest, v_claims);
-    select array_agg(case when not f.forged then f.message_id end order by f.n), array_agg(f.forged order by f.n)
-      into v_ids, v_forged from find_messages_v1(v_oldest, p_group) f;
+    select array_agg(case when not f.forged then f.message_id end order by f.n), array_agg(f.forged order by f.n),
+           array_agg(f.event_id order by f.n)
+      into v_ids, v_forged, v_events from find_messages_v1(v_oldest, p_group) f;
     if exists (select from unnest(v_ids, v_forged) as v(id, forged) where v.id is null and not v.forged) then
       perform take_over_keys_v1(v_oldest, v_claims);
       select array_agg(case when not f.forged then f.message_id end order by f.n) into v_ids
@@ -499,7 +564,8 @@ begin
         raise exception 'a key went away meanwhile' using errcode = 'RX001';     -- the caller looks again
       end if;
     end if;
-    perform be_born_v1(p_at, v_oldest, v_ids, p_group);
+    perform be_born_v1(p_at, v_oldest, v_ids, v_events, p_group);
+    perform adopt_v1(v_oldest, v_claims);
     select array_agg(r.owner), array_agg(r.ours) into v_owners, v_ours from find_rivals_v1(v_oldest, v_claims) r;
   end if;
 

@@ -38,7 +38,7 @@ async def connect(
     """
     if not keys:
         return []
-    claims = [(tenant, transid, leg, leg, message, True) for transid, leg, message in keys]
+    claims = [(tenant, transid, leg, leg, message, True, None) for transid, leg, message in keys]
     return [change_of(row) for row in await connection.fetch(CONNECT, at, claims)]
 
 
