@@ -11,6 +11,7 @@ from uuid import UUID
 import asyncpg
 
 from receiver.database.pool import Connection
+from receiver.ids import MessageId
 from receiver.messages.changes import Change, change_of
 from receiver.messages.store import MOST_TRIES, may_try_again
 from receiver.messages.told import Feed, Reject, Told
@@ -21,10 +22,11 @@ RESULTS = {1: "applied", 2: "duplicate", 3: "late", 4: "forged"}
 
 
 class Applied(NamedTuple):
-    """What became of a group: a result for each receipt, in order, and the changes it made."""
+    """What became of a group: a result and a message (None: forged) for each receipt, in order, and the changes."""
 
     results: list[str]
     changes: list[Change]
+    messages: list[MessageId | None]
 
 
 async def apply(
@@ -42,16 +44,30 @@ async def apply(
     """
     for tries_left in range(MOST_TRIES - 1, -1, -1):
         try:
-            rows = await connection.fetch(APPLY, intake, at, feed, group, rejects)
-            break
+            return await apply_once(connection, intake, at, feed, group, rejects)
         except asyncpg.PostgresError as error:
             if not tries_left or not may_try_again(error):
                 raise
+    raise AssertionError("the last try returns or raises")
+
+
+async def apply_once(
+    connection: Connection,
+    intake: UUID,
+    at: datetime,
+    feed: Feed,
+    group: Sequence[Told],
+    rejects: Sequence[Reject] = (),
+) -> Applied:
+    """`apply` without a second try, for one who holds a transaction open: it may be taken back."""
+    rows = await connection.fetch(APPLY, intake, at, feed, group, rejects)
     results = [""] * len(group)
+    messages: list[MessageId | None] = [None] * len(group)
     changes = []
     for row in rows:
         if row["n"] is None:
             changes.append(change_of(row))
         else:
             results[row["n"] - 1] = RESULTS[row["outcome"]]
-    return Applied(results, changes)
+            messages[row["n"] - 1] = row["message_id"]
+    return Applied(results, changes, messages)

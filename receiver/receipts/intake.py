@@ -7,7 +7,7 @@ receipts are in Postgres and fsynced, or told that they are not.
 import asyncio
 import logging
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -16,11 +16,9 @@ import asyncpg
 from receiver import metrics
 from receiver.database.pool import NOT_THERE, Connection, Pool
 from receiver.ids import Digest, TenantId, new_id
-from receiver.messages.changes import Change, count
-from receiver.messages.lattice import Fact
 from receiver.messages.told import Feed, Reject, Told
-from receiver.platform.codes import Class, known_code
 from receiver.receipts.apply import apply
+from receiver.receipts.counting import count_group
 from receiver.receipts.receipt import Reading
 
 log = logging.getLogger("receiver.intake")
@@ -32,7 +30,6 @@ CAPACITY_BYTES = 64 * 1024 * 1024  # of bodies that wait
 
 # Not the receipt's fault: connection, rollback, resources, operator, read-only, object in use, system.
 NOT_THE_RECEIPT = ("08", "25", "40", "53", "55", "57", "58")
-CLASSES = {int(c): c.word for c in Class}
 
 
 class NotDurable(Exception):
@@ -173,7 +170,7 @@ class Intake:
         applied = await apply(connection, new_id(), datetime.now(UTC), self._feed, receipts, rejects)
         metrics.COMMIT.observe(time.perf_counter() - began)
         metrics.GROUP.observe(len(receipts) + len(rejects))
-        self._count(receipts, applied.results, rejects, applied.changes)
+        count_group(self._feed, self._tenants, receipts, applied.results, rejects, applied.changes)
 
     async def _quarantine(self, connection: Connection, receipts: Sequence[Told], error: Exception) -> None:
         """Keeps the one receipt that the database refused, with the reason; raises if even that is refused."""
@@ -181,28 +178,19 @@ class Intake:
             raise NotDurable("a reject was refused") from error
         told = receipts[0]
         reason = f"{type(error).__name__} {getattr(error, 'sqlstate', None) or ''}".strip()
+        digest = Digest(told.fingerprint)
         reject = Reject(
-            told.tenant, Digest(told.fingerprint), "database_refused", reason, told.raw, "{}", told.received_at
+            told.tenant,
+            digest,
+            "database_refused",
+            reason,
+            told.raw,
+            "{}",
+            told.received_at,
+            told.submission_id,
         )
         await self._apply_once(connection, (), [reject])
         log.error("receipt_refused_by_database", extra={"reason": reason})
-
-    def _count(
-        self, receipts: Sequence[Told], results: Sequence[str], rejects: Sequence[Reject], changes: Sequence[Change]
-    ) -> None:
-        """Adds a committed group to the metrics: labels are looked up once a kind, not once a receipt."""
-        kinds = Counter((told.channel, result, told.tenant) for told, result in zip(receipts, results, strict=True))
-        feed = self._feed.word
-        for (channel, result, tenant), number in kinds.items():
-            name = self._tenants.get(tenant, "unknown")
-            metrics.RECEIPTS.labels(channel.word, result, feed, name).inc(number)
-        for reject in rejects:
-            metrics.RECEIPTS.labels("none", "quarantined", feed, self._tenants.get(reject.tenant, "unknown")).inc()
-        codes = {told.reason_key: known_code(told.code) for told in receipts if told.reason_key is not None}
-        for told, result in zip(receipts, results, strict=True):
-            if told.fact is Fact.UNKNOWN and result == "applied":
-                metrics.UNKNOWN_STATUSES.labels(told.channel.word, metrics.bounded_status(told.status)).inc()
-        count(changes, self._tenants, codes, CLASSES)
 
     def _tell_failure(self, error: BaseException) -> None:
         """Logs the first failure of a row. Its text stays out of the log: it may quote what a client wrote."""
