@@ -42,6 +42,7 @@ def delivery() -> dashboard.Dashboard:
         .with_panel(_pending())
         .with_panel(_receipts())
         .with_panel(_door())
+        .with_panel(_refusals())
     )
 
 
@@ -221,12 +222,34 @@ def _door() -> timeseries.Panel:
             "What does the receipts door answer?",
             units.RequestsPerSecond,
             "Answers at `/notify` by HTTP code, all tenants and channels: the door counts before it knows "
-            "them. 200: stored; 401: unknown token or bad signature (after a rotation the "
-            "platform tries again, so it can still be mended); 413: body over the limit; 503: could not be "
-            "made durable, the platform tries again: Postgres does not answer.",
-            query("sum by (code) (rate(receiver_notify_responses_total[$__rate_interval]))", "{{code}}"),
+            "them. 200: stored; 401: unknown token, or a missing or wrong signature or header (see the next "
+            "panel); 413: body over the limit; 503: could not be made durable, Postgres does not answer. The "
+            "platform tells again after all but 200, for about three minutes: what is refused for longer is "
+            "lost. Another code than 200 that is not told again is ReceiverReceiptsLost.",
+            query(
+                "sum by (code, retried) (rate(receiver_notify_responses_total[$__rate_interval]))",
+                "{{code}} (told again: {{retried}})",
+            ),
         )
     )
     for codes, color in (("/^2/", "green"), ("/^4/", "orange"), ("/^5/", "red")):
         panel.override_by_regexp(codes, [model.DynamicConfigValue("color", {"mode": "fixed", "fixedColor": color})])
     return panel
+
+
+def _refusals() -> timeseries.Panel:
+    return parts.stacked(
+        parts.curve(
+            "Why does the receipts door refuse?",
+            units.RequestsPerSecond,
+            "Answers 401 by cause, for the chosen tenants. token: not one of ours, the tenant is not known; strangers "
+            "who try addresses are here too. header, signature_missing, signature_wrong: the token was good, so it "
+            "is most likely the platform with another secret than ours, and after three minutes its receipts are "
+            "lost. Empty: none.",
+            query(
+                "sum by (reason, tenant) "
+                '(rate(receiver_notify_refusals_total{tenant=~"$tenant|none"}[$__rate_interval]))',
+                "{{reason}} {{tenant}}",
+            ),
+        )
+    )

@@ -25,13 +25,16 @@ from receiver.openapi import Operation, Parameter
 from receiver.platform.client import PlatformClient
 from receiver.queries import routes as query_routes
 from receiver.queries.routes import QueryDoor
+from receiver.receipts import quarantine_routes
 from receiver.receipts.intake import Intake
+from receiver.receipts.quarantine_routes import QuarantineDoor
 from receiver.receipts.routes import NotifyDoor
 from receiver.sending import routes as sending_routes
 from receiver.sending.dispatcher import Dispatcher
 from receiver.sending.routes import SendingDoor
 from receiver.settings import Settings
 from receiver.upkeep.partitions import PartitionKeeper
+from receiver.upkeep.quarantine import QuarantineKeeper
 from receiver.web import JsonResponse, Problem, RequestIds, failed, not_found, problem_response
 from receiver.workers import Worker
 
@@ -41,6 +44,7 @@ TOKEN = Parameter("token", "The token of `receiver notify-url`, or of a submissi
 OPERATIONS: Sequence[Operation] = (
     *sending_routes.OPERATIONS,
     *query_routes.OPERATIONS,
+    *quarantine_routes.OPERATIONS,
     Operation(
         "POST",
         "/notify/{token}",
@@ -48,7 +52,7 @@ OPERATIONS: Sequence[Operation] = (
         "The platform's receipts. 200 only once they are durable, understood or not.",
         {
             200: ("Durable.", "text/plain"),
-            401: ("No token of ours.", "text/plain"),
+            401: ("No token of ours, or not the header or signature that the tenant asks for.", "text/plain"),
             413: ("Over the limit.", "text/plain"),
             503: ("Not durable: tell it again.", "text/plain"),
         },
@@ -83,7 +87,8 @@ OPERATIONS: Sequence[Operation] = (
     Operation("GET", "/openapi.json", "openapi", "This document.", {200: ("OpenAPI 3.1.", "application/json")}),
 )
 
-WRITERS = 3  # the intake's group, the upkeep, and one to spare
+
+WRITERS = 5  # the intake's group, two of the upkeep, a replay, and one to spare
 READERS = 8
 SENDERS = 8
 
@@ -111,6 +116,7 @@ class House:
     async def readyz(self, request: Request) -> Response:
         """200 as long as a receipt can be made durable here; all else that is wrong is a warning."""
         warnings = [*self.warnings, *self.dispatcher.trouble.values(), *self._without_platform()]
+        warnings += self.tenants.unprotected()
         ready = not self.draining and await can_write(self.write_pool)
         if self.draining:
             warnings.insert(0, "this process is draining")
@@ -170,7 +176,13 @@ async def open_house(settings: Settings, dsn: str, secret: str) -> AsyncIterator
             keep_content=settings.keep_content,
         )
         keeper = PartitionKeeper(write_pool)
-        workers: list[tuple[str, Worker]] = [("dispatcher", dispatcher), ("partitions", keeper), ("intake", intake)]
+        trimmer = QuarantineKeeper(write_pool, settings.quarantine_days, settings.quarantine_mb * 1024 * 1024)
+        workers: list[tuple[str, Worker]] = [
+            ("dispatcher", dispatcher),
+            ("partitions", keeper),
+            ("quarantine", trimmer),
+            ("intake", intake),
+        ]
         house = House(settings, tenants, tokens, intake, dispatcher, write_pool, read_pool, workers)
         house.warnings = [lock_warning] if lock_warning else []
         keys = Keys(read_pool)
@@ -179,6 +191,7 @@ async def open_house(settings: Settings, dsn: str, secret: str) -> AsyncIterator
             NotifyDoor(tokens, tenants.at_the_door, intake, settings.max_body),
             SendingDoor(send_pool, keys, tenants, dispatcher.wake, settings.max_body),
             QueryDoor(read_pool, keys),
+            QuarantineDoor(read_pool, write_pool, keys, tenants),
         )
         yield house
 
@@ -206,14 +219,15 @@ async def _pool(stack: contextlib.AsyncExitStack, dsn: str, name: str, size: int
     return pool
 
 
-def _application(house: House, notify: NotifyDoor, sending: SendingDoor, queries: QueryDoor) -> Starlette:
+def _application(
+    house: House, notify: NotifyDoor, sending: SendingDoor, queries: QueryDoor, quarantine: QuarantineDoor
+) -> Starlette:
     return Starlette(
         routes=[
-            # any path below: a 404 would lose a receipt for ever, a 401 is told again
-            Route("/notify", notify),
-            Route("/notify/{token:path}", notify),
+            *notify.routes(),
             *sending.routes(),
             *queries.routes(),
+            *quarantine.routes(),
             Route("/livez", livez),
             Route("/readyz", house.readyz),
             Route("/metrics", scrape),

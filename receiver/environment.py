@@ -11,6 +11,8 @@ from zoneinfo import ZoneInfo
 
 # What the user's commands read: they speak HTTP and open no database (receiver/cli/user.py).
 CLIENT_VARIABLES = frozenset({"URL", "API_KEY", "API_KEY_FILE"})
+SHORTEST_SECRET = 16  # characters
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # a token of RFC 9110
 
 
 @dataclass(frozen=True)
@@ -69,10 +71,26 @@ class Reader:
 
     def yes(self, name: str) -> bool:
         """yes or no, in the usual spellings."""
-        text = (self.text(name) or "").lower()
+        return self.yes_or_no(f"RECEIVER_{name}", self.text(name) or "")
+
+    def yes_or_no(self, where: str, text: str) -> bool:
+        """Whether `text` is a yes; a problem when it is neither that nor a no."""
+        text = text.lower()
         if text not in ("yes", "no", "true", "false", "1", "0", "on", "off"):
-            self.problems.append(f"RECEIVER_{name} is {text!r}: it takes yes or no")
+            self.problems.append(f"{where} is {text!r}: it takes yes or no")
         return text in ("yes", "true", "1", "on")
+
+    def long_enough(self, where: str, secret: str | None) -> None:
+        """A problem when a secret is set and could be guessed."""
+        if secret and len(secret) < SHORTEST_SECRET:
+            self.problems.append(f"{where} is too short: it takes {SHORTEST_SECRET} characters or more")
+
+    def header_name(self, where: str, text: str | None) -> str | None:
+        """The name of an HTTP header, in small letters."""
+        if text and not _HEADER_NAME.fullmatch(text):
+            self.problems.append(f"{where} is {text!r}: it takes the name of a header, such as Authorization")
+            return None
+        return text.lower() if text else None
 
     def key(self, where: str, text: str | None) -> str | None:
         """A secret that goes out in an HTTP header."""

@@ -27,7 +27,22 @@ UNKNOWN_STATUSES = Counter(
     "receiver_unknown_statuses", "Receipts whose status is in no table.", ("channel", "status"), registry=REGISTRY
 )
 NOTIFY_RESPONSES = Counter(
-    "receiver_notify_responses", "Answers of the receipts door by HTTP code.", ("code",), registry=REGISTRY
+    "receiver_notify_responses",
+    "Answers of the receipts door by HTTP code, and whether the platform tells the receipt again after it.",
+    ("code", "retried"),
+    registry=REGISTRY,
+)
+NOTIFY_REFUSALS = Counter(
+    "receiver_notify_refusals",
+    "Answers 401 of the receipts door by their cause.",
+    ("reason", "tenant"),
+    registry=REGISTRY,
+)
+NOTIFY_SIGNATURES = Counter(
+    "receiver_notify_signatures",
+    "Bodies told to a tenant with a signature secret, by what their signature was worth.",
+    ("result", "tenant"),
+    registry=REGISTRY,
 )
 # From an SMS's half second to the 72 hours in which a handset may come back.
 DELIVERY_BUCKETS = (0.05, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 300, 900, 3600, 4 * 3600, 12 * 3600, 24 * 3600, 72 * 3600)
@@ -58,6 +73,16 @@ COMMIT = Histogram(
     registry=REGISTRY,
 )
 WAITING = Gauge("receiver_intake_waiting_receipts", "Receipts that wait for their group.", registry=REGISTRY)
+QUARANTINE_BODIES = Gauge("receiver_quarantine_bodies", "Bodies in quarantine.", ("reason",), registry=REGISTRY)
+QUARANTINE_BYTES = Gauge(
+    "receiver_quarantine_bytes",
+    "Bytes in quarantine as its bound counts them: each body and 1,024 for its row.",
+    ("reason",),
+    registry=REGISTRY,
+)
+QUARANTINE_TRIMMED = Counter(
+    "receiver_quarantine_trimmed", "Bodies that left the quarantine, by the bound.", ("bound",), registry=REGISTRY
+)
 DAYS_AHEAD = Gauge("receiver_partition_days_ahead", "Days for which there are partitions.", registry=REGISTRY)
 BUILD = PrometheusInfo("receiver_build", "The running version.", registry=REGISTRY)
 BUILD.info({"version": __version__})

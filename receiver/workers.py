@@ -10,12 +10,14 @@ import errno
 import logging
 import signal
 import socket
+import ssl
 from collections.abc import Callable, Generator, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import uvicorn
 
-from receiver.errors import ReceiverError
+from receiver.errors import ReceiverError, SettingsError
 
 log = logging.getLogger("receiver.workers")
 
@@ -136,8 +138,35 @@ def _bound(family: int, address: Any) -> socket.socket:
     return bound
 
 
-def server_for(app: Any, grace: int = 10) -> Server:
-    """A server for `app`, quiet and fast; workers run beside it, so no lifespan.
+class _Locked(Exception):
+    """The key has a password."""
+
+
+def tls_context(cert: Path, key: Path) -> ssl.SSLContext:
+    """What a server needs to speak https. Raises SettingsError in one sentence for files that are no good pair."""
+    for name, file in (("RECEIVER_TLS_CERT", cert), ("RECEIVER_TLS_KEY", key)):
+        try:
+            file.read_bytes()
+        except OSError as error:
+            raise SettingsError([f"{name}: {file} can't be read: {error.strerror}"]) from None
+
+    def password() -> str:  # without it OpenSSL asks at the terminal
+        raise _Locked
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(cert, key, password)
+    except _Locked:
+        raise SettingsError([f"RECEIVER_TLS_KEY: {key} has a password: it takes a key without one"]) from None
+    except ssl.SSLError as error:
+        reason = "the key is not the certificate's" if error.reason == "KEY_VALUES_MISMATCH" else "one is no good PEM"
+        raise SettingsError([f"RECEIVER_TLS_CERT {cert} and RECEIVER_TLS_KEY {key}: {reason}"]) from None
+    return context
+
+
+def server_for(app: Any, grace: int = 10, tls: ssl.SSLContext | None = None) -> Server:
+    """A server for `app`, quiet and fast, over https with `tls`; workers run beside it, so no lifespan.
 
     At its end requests under way have `grace` seconds.
     """
@@ -152,5 +181,6 @@ def server_for(app: Any, grace: int = 10) -> Server:
             date_header=False,
             timeout_keep_alive=75,
             timeout_graceful_shutdown=grace,
+            ssl_context_factory=None if tls is None else lambda _config, _default: tls,
         )
     )

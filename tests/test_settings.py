@@ -1,6 +1,7 @@
 """What the operator chooses: every bad value is named at once, and no secret is ever shown."""
 
 import contextlib
+import json
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -19,6 +20,7 @@ GOOD = {
     "RECEIVER_PLATFORM_URL": "https://platform.example/",
     "RECEIVER_PLATFORM_KEY": "the-key-of-the-platform",
 }
+LONG = "another secret, long enough"
 SECRETS = ("database-password", "the-secret-of-the-tokens", "the-key-of-the-platform")
 
 
@@ -151,10 +153,11 @@ def test_secrets_stand_in_no_repr_and_no_text() -> None:
 
 
 def test_every_secret_may_stand_in_a_file(tmp_path: Path) -> None:
+    beside = {"SIGNATURE_SECRET": LONG, "NOTIFY_HEADER": "X-Api-Key", "NOTIFY_HEADER_VALUE": LONG}
     for setting in (s for s in SETTINGS if s.secret):
         file = tmp_path / setting.name
         file.write_text(f"{GOOD.get(f'RECEIVER_{setting.name}', 'a long enough secret')}\n")
-        read = settings(**{setting.name: None, f"{setting.name}_FILE": str(file)})
+        read = settings(**{**beside, setting.name: None, f"{setting.name}_FILE": str(file)})
         assert isinstance(read, Settings)
     assert read.tenant("default").platform_key == "the-key-of-the-platform"
 
@@ -193,6 +196,63 @@ def test_the_variables_of_the_user_s_commands_are_known() -> None:
     read_settings({**GOOD, "RECEIVER_URL": "x", "RECEIVER_API_KEY": "y", "RECEIVER_API_KEY_FILE": "z"})
 
 
+def test_a_signature_and_a_header_are_read_with_their_previous_values() -> None:
+    tenant = settings(
+        SIGNATURE_SECRET=LONG,
+        SIGNATURE_SECRET_PREVIOUS=f"{LONG} 2",
+        SIGNATURE_REQUIRED="yes",
+        NOTIFY_HEADER="Authorization",
+        NOTIFY_HEADER_VALUE=f"Basic {LONG}",
+        NOTIFY_HEADER_VALUE_PREVIOUS=f"Basic {LONG} 2",
+    ).tenant("default")
+    assert tenant.signature_secrets == (LONG, f"{LONG} 2")
+    assert tenant.signature_required
+    assert (tenant.notify_header, tenant.notify_header_values) == (
+        "authorization",
+        (f"Basic {LONG}", f"Basic {LONG} 2"),
+    )
+    assert LONG not in repr(tenant)
+    assert settings().tenant("default").signature_secrets == ()
+    assert not settings(SIGNATURE_SECRET=LONG).tenant("default").signature_required
+
+
+HALF_SET = [
+    ({"SIGNATURE_REQUIRED": "yes"}, "SIGNATURE_SECRET is missing"),
+    ({"SIGNATURE_REQUIRED": "perhaps"}, "takes yes or no"),
+    ({"SIGNATURE_SECRET": "short"}, "SIGNATURE_SECRET is too short"),
+    ({"SIGNATURE_SECRET": LONG, "SIGNATURE_SECRET_PREVIOUS": "short"}, "SECRET_PREVIOUS is too short"),
+    ({"SIGNATURE_SECRET_PREVIOUS": LONG}, "SIGNATURE_SECRET is missing"),
+    ({"NOTIFY_HEADER": "X-Api-Key"}, "NOTIFY_HEADER_VALUE is missing"),
+    ({"NOTIFY_HEADER_VALUE": LONG}, "NOTIFY_HEADER is missing"),
+    ({"NOTIFY_HEADER": "X Api Key", "NOTIFY_HEADER_VALUE": LONG}, "takes the name of a header"),
+    ({"NOTIFY_HEADER": "X-Api-Key:", "NOTIFY_HEADER_VALUE": LONG}, "takes the name of a header"),
+    ({"NOTIFY_HEADER": "X-Schlüssel", "NOTIFY_HEADER_VALUE": LONG}, "takes the name of a header"),
+    ({"NOTIFY_HEADER": "X-Api-Key", "NOTIFY_HEADER_VALUE": "short"}, "HEADER_VALUE is too short"),
+    ({"NOTIFY_HEADER": "X-Api-Key", "NOTIFY_HEADER_VALUE": f"{LONG}\nx"}, "can't stand in an HTTP header"),
+]
+
+
+@pytest.mark.parametrize(("changes", "says"), HALF_SET, ids=[says for _, says in HALF_SET])
+def test_half_a_protection_is_named(tmp_path: Path, changes: dict[str, str], says: str) -> None:
+    (found,) = problems(**changes)
+    assert f"RECEIVER_{says}" in found or says in found
+    assert found.startswith("RECEIVER_")
+    lines = "\n".join(f"{name.lower()} = {json.dumps(value)}" for name, value in changes.items())
+    (found,) = problems(**config(tmp_path, f"[tenant.shop]\n{lines}\n"))
+    assert ": tenant.shop." in found
+    assert says.split()[-1] in found
+    assert LONG not in found
+
+
+def test_the_files_of_tls_belong_together() -> None:
+    read = settings(TLS_CERT="/etc/tls/cert.pem", TLS_KEY="/etc/tls/key.pem")
+    assert (read.tls_cert, read.tls_key) == (Path("/etc/tls/cert.pem"), Path("/etc/tls/key.pem"))
+    assert (settings().tls_cert, settings().tls_key) == (None, None)
+    for half in ("TLS_CERT", "TLS_KEY"):
+        (found,) = problems(**{half: "/etc/tls/one.pem"})
+        assert "belong together" in found
+
+
 def config(tmp_path: Path, text: str) -> dict[str, Any]:
     file = tmp_path / "receiver.toml"
     file.write_text(text)
@@ -200,21 +260,27 @@ def config(tmp_path: Path, text: str) -> dict[str, Any]:
 
 
 def test_several_tenants_stand_in_a_toml_file(tmp_path: Path) -> None:
-    (tmp_path / "key").write_text("key-in-a-file\n")
+    (tmp_path / "key").write_text("key-in-a-file-long-enough\n")
     text = f"""
     [tenant.shop]
     platform_url = "https://shop.example/"
     platform_key_file = "{tmp_path}/key"
     platform_zone = "Asia/Kolkata"
+    signature_secret_file = "{tmp_path}/key"
+    signature_required = true
+    notify_header = "X-Api-Key"
+    notify_header_value_file = "{tmp_path}/key"
     [tenant.listens-only]
     """
     read = settings(**config(tmp_path, text))
     shop = read.tenant("shop")
     assert (shop.platform_url, shop.platform_key, shop.zone) == (
         "https://shop.example",
-        "key-in-a-file",
+        "key-in-a-file-long-enough",
         ZoneInfo("Asia/Kolkata"),
     )
+    assert (shop.signature_secrets, shop.signature_required) == (("key-in-a-file-long-enough",), True)
+    assert (shop.notify_header, shop.notify_header_values) == ("x-api-key", ("key-in-a-file-long-enough",))
     assert read.tenant("listens-only").platform_key is None
     assert read.tenant("default").platform_key == "the-key-of-the-platform"
     with pytest.raises(SettingsError, match="default, shop, listens-only"):
@@ -233,6 +299,10 @@ def test_several_tenants_stand_in_a_toml_file(tmp_path: Path) -> None:
         ("[tenant.'bad name']\n", "a tenant's name"),
         ("[tenant.x]\nplatfrom_url = 'x'\n", "platfrom_url is not known"),
         ("[tenant.x]\nplatform_key = 5\n", "platform_key is no text"),
+        ("[tenant.x]\nplatform_key = true\n", "platform_key is no text"),
+        ("[tenant.x]\nsignature_required = 1\n", "signature_required is no text"),
+        ("[tenant.x]\nsignature_required = true\n", "signature_secret is missing"),
+        ("[tenant.x]\nnotify_header_value = 'short'\n", "too short"),
         ("[tenant.x]\nplatform_url = 'http://shop.example'\n", "not https"),
         ("[tenant.x]\nplatform_zone = 'Mars'\n", "time zone"),
         ("[tenant.x]\nplatform_key_file = '/no/such/file'\n", "can't be read"),
@@ -241,3 +311,14 @@ def test_several_tenants_stand_in_a_toml_file(tmp_path: Path) -> None:
 )
 def test_what_is_wrong_in_the_toml_file_is_named(tmp_path: Path, text: str, says: str) -> None:
     assert [problem for problem in problems(**config(tmp_path, text)) if says in problem]
+
+
+def test_the_bounds_of_the_quarantine_are_read_and_hold_some_bodies() -> None:
+    assert (settings().quarantine_days, settings().quarantine_mb) == (30, 256)
+    read = settings(QUARANTINE_DAYS="1", QUARANTINE_MB="16", MAX_BODY=str(4 * 1024 * 1024))
+    assert (read.quarantine_days, read.quarantine_mb) == (1, 16)
+    for wrong in ({"QUARANTINE_DAYS": "0"}, {"QUARANTINE_MB": "15"}, {"QUARANTINE_MB": "much"}):
+        [problem] = problems(**wrong)
+        assert f"RECEIVER_{next(iter(wrong))}" in problem
+    [problem] = problems(QUARANTINE_MB="16", MAX_BODY=str(4 * 1024 * 1024 + 1))
+    assert "four bodies" in problem

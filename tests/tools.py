@@ -9,6 +9,7 @@ PACKAGES = {
     "promtool": "prometheus",
     "chromium": "chromium",
     "nginx": "nginx-light",
+    "openssl": "openssl",
     "wrk": "wrk",
 }
 

@@ -1,1 +1,1 @@
-"""Who may knock: API keys and scopes, notify tokens."""
+"""Who may knock: API keys and scopes, notify tokens, signatures."""

@@ -2,13 +2,25 @@
 
 from collections.abc import Iterable
 from datetime import UTC, tzinfo
+from typing import NamedTuple
 
+from receiver.access.signatures import NO_PROTECTION, Protection
 from receiver.database.pool import Connection
 from receiver.ids import TenantId
-from receiver.settings import Tenant
+from receiver.tenant_settings import Tenant
 
 ENSURE = "insert into tenant (name) select unnest($1::text[]) on conflict (name) do nothing"
 ALL = "select id, name from tenant order by id"
+
+IN_ITS_TABLE = "signature_required or notify_header in its table"
+
+
+class AtTheDoor(NamedTuple):
+    """What the receipts door needs of a tenant: its number, the zone of bare time stamps, what it asks of a receipt."""
+
+    id: TenantId
+    zone: tzinfo
+    protection: Protection
 
 
 class Tenants:
@@ -16,6 +28,7 @@ class Tenants:
 
     def __init__(self, configured: Iterable[Tenant]) -> None:
         self._configured = {tenant.name: tenant for tenant in configured}
+        self._protections = {name: Protection.of(tenant) for name, tenant in self._configured.items()}
         self._ids: dict[str, TenantId] = {}
         self.names: dict[TenantId, str] = {}
 
@@ -34,10 +47,19 @@ class Tenants:
         """The settings of a tenant; None for one that is configured no more."""
         return self._configured.get(self.names.get(tenant, ""))
 
-    def at_the_door(self, name: str) -> tuple[TenantId, tzinfo] | None:
-        """What the receipts door needs of the tenant of a token: its number and the zone of bare time stamps."""
+    def at_the_door(self, name: str) -> AtTheDoor | None:
+        """The tenant of a token; one that is configured no more still hears its last receipts, by the token alone."""
         identity = self._ids.get(name)
         if identity is None:
             return None
         settings = self._configured.get(name)
-        return identity, settings.zone if settings else UTC
+        return AtTheDoor(identity, settings.zone if settings else UTC, self._protections.get(name, NO_PROTECTION))
+
+    def unprotected(self) -> list[str]:
+        """A warning for each configured tenant whose token alone opens the receipts door."""
+        return [
+            f"tenant {name} accepts receipts with its token alone: set "
+            + ("RECEIVER_SIGNATURE_REQUIRED or RECEIVER_NOTIFY_HEADER" if name == "default" else IN_ITS_TABLE)
+            for name, protection in self._protections.items()
+            if protection.only_token
+        ]

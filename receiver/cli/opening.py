@@ -12,8 +12,9 @@ import uvloop
 
 from receiver.database.embedded import EmbeddedError, is_running, serving, visiting
 from receiver.database.pool import told_in_words
+from receiver.environment import SHORTEST_SECRET
 from receiver.errors import ReceiverError
-from receiver.settings import SHORTEST_SECRET, Settings
+from receiver.settings import Settings
 from receiver.upkeep.postgres import PostgresWatch
 from receiver.workers import Worker
 

@@ -1,6 +1,7 @@
 """`receiver serve` and `receiver sandbox`: the long-running commands."""
 
 import socket
+import ssl
 from typing import Annotated
 
 import typer
@@ -9,9 +10,9 @@ from receiver import logs
 from receiver.app import open_house
 from receiver.cli.opening import database, run, secret_of, watch
 from receiver.sandbox.server import build as simulated_platform
-from receiver.sandbox.settings import SandboxSettings
+from receiver.sandbox.settings import PROFILES, SandboxSettings
 from receiver.settings import Settings, read_settings
-from receiver.workers import listen, run_beside, server_for
+from receiver.workers import listen, run_beside, server_for, tls_context
 
 
 def serve() -> None:
@@ -22,17 +23,19 @@ def serve() -> None:
     """
     settings = read_settings()
     logs.set_up(settings.log_level)
+    tls = tls_context(settings.tls_cert, settings.tls_key) if settings.tls_cert and settings.tls_key else None
     bound = listen(settings.host, settings.port)
     with database(settings, exclusive=True) as dsn:
-        code = run(_serve(settings, dsn, secret_of(settings), bound))
+        code = run(_serve(settings, dsn, secret_of(settings), bound, tls))
     raise typer.Exit(code)
 
 
-async def _serve(settings: Settings, dsn: str, secret: str, bound: socket.socket) -> int:
+async def _serve(settings: Settings, dsn: str, secret: str, bound: socket.socket, tls: ssl.SSLContext | None) -> int:
     async with open_house(settings, dsn, secret) as house:
-        server = server_for(house.app)
+        server = server_for(house.app, tls=tls)
         workers = [*watch(settings), *house.workers]
-        typer.echo(f"receiver listens on http://{settings.host}:{settings.port}", err=True)
+        scheme = "https" if tls else "http"
+        typer.echo(f"receiver listens on {scheme}://{settings.host}:{settings.port}", err=True)
         return await run_beside(server, workers, sockets=[bound], on_drain=house.drain)
 
 
@@ -43,18 +46,25 @@ def sandbox(
         float, typer.Option(min=0, help="Factor on the platform's delays: 0.1 is ten times faster.")
     ] = 1.0,
     seed: Annotated[int, typer.Option(help="Decides what happens to numbers that are not magic.")] = 0,
+    profile: Annotated[str, typer.Option(help="honest, or hostile: with all that goes wrong (docs/sandbox.md).")] = (
+        "honest"
+    ),
+    tellers: Annotated[int, typer.Option(min=1, help="The most receipts on their way at one time.")] = 32,
 ) -> None:
     """Simulate the platform: Messaging v1, its answers and its receipts, on this machine.
 
     Magic numbers: 447700900001 delivered, …2 undelivered, …3 failed, …4 silent, …5 told twice, …6 told before the
     answer.
     """
+    if profile not in PROFILES:
+        raise typer.BadParameter("honest or hostile", param_hint="--profile")
+    settings = SandboxSettings(keys=(key,), speed=speed, seed=seed, profile=PROFILES[profile], tellers=tellers)
     logs.set_up("info")
     bound = listen("127.0.0.1", port)
     typer.echo(f"the simulated platform listens on http://127.0.0.1:{port} (key: {key})", err=True)
-    raise typer.Exit(run(_sandbox(key, speed, seed, bound)))
+    raise typer.Exit(run(_sandbox(settings, bound)))
 
 
-async def _sandbox(key: str, speed: float, seed: int, bound: socket.socket) -> int:
-    app = simulated_platform(SandboxSettings(keys=(key,), speed=speed, seed=seed))
+async def _sandbox(settings: SandboxSettings, bound: socket.socket) -> int:
+    app = simulated_platform(settings)
     return await run_beside(server_for(app), [("sandbox", app.state.sandbox)], sockets=[bound])

@@ -1,22 +1,30 @@
 """The receipts door: HEAD, GET and POST /notify/{token}.
 
 A plain ASGI endpoint: Request and Response objects alone would cost a third of its time. It answers 200 only when the
-body is durable, understood or not; 503 when it could not be made so; 401 for a token that is not ours; 413 for a body
-over the limit. Nothing else: the platform never tries again after 400, 404 or 409.
+body is durable, understood or not; 503 when it could not be made so; 401 for a token that is not ours, and for a
+header or a signature that the tenant requires and that is missing or wrong; 413 for a body over the limit. Nothing
+else: the platform never tries again after 400, 404 or 409.
 """
 
 import asyncio
 import json
 import logging
+import traceback
 from collections.abc import Callable
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+from starlette.convertors import PathConvertor, register_url_convertor
+from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from receiver import metrics
+from receiver.access.refusals import Refusals
+from receiver.access.signatures import Refusal
+from receiver.access.tenants import AtTheDoor
 from receiver.access.tokens import NotifyToken, NotifyTokens
-from receiver.ids import TenantId
+from receiver.platform.retries import tells_again
 from receiver.receipts.intake import Intake, NotDurable
 from receiver.receipts.receipt import Source, read
 
@@ -40,28 +48,48 @@ def _answer(status: int, text: bytes, *headers: tuple[bytes, bytes]) -> Answer:
 
 STORED = _answer(200, b"stored\n")
 READY = _answer(200, b"ready\n")
-NOT_OURS = _answer(401, b"this address is not one of ours: ask for it with `receiver notify-url`\n")
 TOO_LARGE = _answer(413, b"the body is over the limit\n", (b"connection", b"close"))
 NOT_NOW = _answer(503, b"not stored: tell it again\n", (b"retry-after", RETRY_SECONDS))
+REFUSED = {
+    Refusal.ADDRESS: _answer(401, b"this address is not one of ours: ask for it with `receiver notify-url`\n"),
+    Refusal.HEADER: _answer(401, b"the required header is missing or wrong\n"),
+    Refusal.SIGNATURE_MISSING: _answer(401, b"the signature is missing\n"),
+    Refusal.SIGNATURE_WRONG: _answer(401, b"the signature is wrong\n"),
+}
+
+
+class _Anything(PathConvertor):
+    """The rest of a path, whatever it is: Starlette's own stops at a line end."""
+
+    regex = r"[\s\S]*"
+
+
+register_url_convertor("anything", _Anything())
 
 
 class NotifyDoor:
-    """The ASGI endpoint of /notify/{token}. `tenant_of` gives a tenant's id and zone, or None for one we don't know."""
+    """The ASGI endpoint of /notify/{token}. `tenant_of` tells of a tenant by its name; None: we don't know it."""
 
     def __init__(
-        self,
-        tokens: NotifyTokens,
-        tenant_of: Callable[[str], tuple[TenantId, tzinfo] | None],
-        intake: Intake,
-        max_body: int,
+        self, tokens: NotifyTokens, tenant_of: Callable[[str], AtTheDoor | None], intake: Intake, max_body: int
     ) -> None:
         self._tokens, self._tenant_of, self._intake, self._max_body = tokens, tenant_of, intake, max_body
+        self._refusals = Refusals()
+
+    def routes(self) -> list[Route]:
+        """Any path below /notify, any method: a 404 or a 405 would lose a receipt for ever, a 401 is told again."""
+        return [Route("/notify", self), Route("/notify/{token:anything}", self)]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        answer = await self._handle(scope, receive)
+        try:
+            answer = await self._handle(scope, receive)
+        except Exception as error:  # a fault of ours: what comes again may find it mended
+            _log_fault(error)
+            answer = NOT_NOW
         if answer is None:
             return
-        metrics.NOTIFY_RESPONSES.labels(str(answer[0]["status"])).inc()
+        status = answer[0]["status"]
+        metrics.NOTIFY_RESPONSES.labels(str(status), "yes" if tells_again(status) else "no").inc()
         await send(answer[0])
         await send(answer[1] if scope["method"] != "HEAD" else {"type": "http.response.body", "body": b""})
 
@@ -69,9 +97,11 @@ class NotifyDoor:
         token = self._tokens.read(scope["path_params"].get("token", "").rstrip("/"))
         tenant = self._tenant_of(token.tenant) if token else None
         if token is None or tenant is None:
-            return NOT_OURS
+            return self._refuse(Refusal.ADDRESS, "none")
         if scope["method"] in ("HEAD", "GET", "OPTIONS"):
-            return READY
+            return READY  # the platform tests the address with a bare HEAD: no signature, perhaps no header
+        if not tenant.protection.header_is_good(scope["headers"]):
+            return self._refuse(Refusal.HEADER, token.tenant)
         try:
             async with asyncio.timeout(BODY_SECONDS):
                 body = await self._body(receive)
@@ -81,20 +111,33 @@ class NotifyDoor:
             return NOT_NOW  # half a body, and the server ends or nothing more comes: it is told again
         if body is None:
             return None  # the other side went away in the middle: nobody to answer
-        return await self._store(body, token, tenant, scope)
-
-    async def _store(self, body: bytes, token: NotifyToken, tenant: tuple[TenantId, tzinfo], scope: Scope) -> Answer:
-        source = Source(tenant[0], token.submission_id, datetime.now(UTC), tenant[1])
-        # A body with thousands of receipts takes half a second to read: not while all the others wait.
-        large = len(body) > READ_ASIDE
-        reading = await asyncio.to_thread(read, body, source) if large else read(body, source)
-        if reading.rejects:
-            headers = kept_headers(scope["headers"])
-            reading.rejects = [r._replace(headers=headers) for r in reading.rejects]
         try:
-            await self._intake.take(reading)
+            return await self._judge(body, token, tenant, scope)
         except (NotDurable, asyncio.CancelledError):  # cancelled: the server ends, and its grace is over
             return NOT_NOW
+
+    def _refuse(self, refusal: Refusal, tenant: str) -> Answer:
+        self._refusals.count(refusal, tenant)
+        return REFUSED[refusal]
+
+    async def _judge(self, body: bytes, token: NotifyToken, tenant: AtTheDoor, scope: Scope) -> Answer:
+        """Stores what the platform signed, or did not have to sign. Raises NotDurable."""
+        # Megabytes take milliseconds to check, thousands of receipts half a second to read: not while all others wait.
+        aside = len(body) > READ_ASIDE
+        headers, protection = scope["headers"], tenant.protection
+        if protection.secrets:
+            signed = (
+                await asyncio.to_thread(protection.signed, headers, body) if aside else protection.signed(headers, body)
+            )
+            metrics.NOTIFY_SIGNATURES.labels(signed.value, token.tenant).inc()
+            if refusal := protection.refusal(signed):
+                return self._refuse(refusal, token.tenant)
+        source = Source(tenant.id, token.submission_id, datetime.now(UTC), tenant.zone)
+        reading = await asyncio.to_thread(read, body, source) if aside else read(body, source)
+        if reading.rejects:
+            kept = kept_headers([(name, value) for name, value in headers if name != protection.header])
+            reading.rejects = [r._replace(headers=kept) for r in reading.rejects]
+        await self._intake.take(reading)
         return STORED
 
     async def _body(self, receive: Receive) -> bytes | None:
@@ -114,6 +157,13 @@ class NotifyDoor:
 
 class _TooLarge(Exception):
     pass
+
+
+def _log_fault(error: Exception) -> None:
+    """Says where it broke, not with what words: the text of an error can hold a body or a token."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "nowhere"
+    log.error("notify_failed", extra={"reason": type(error).__name__, "where": where})
 
 
 def kept_headers(headers: list[tuple[bytes, bytes]]) -> str:

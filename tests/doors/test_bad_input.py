@@ -194,6 +194,7 @@ def test_a_token_that_is_not_ours_is_401_for_any_method(anyone: httpx2.Client, m
     unknown_tenant = good.sign("nobody")
     paths = ["", "/", "/x", "/a/b", "/a/b/c/", f"/{unknown_tenant}", f"/{NotifyTokens('another').sign('default')}"]
     paths += [f"/{good.sign('default')[:-2]}", f"/{good.sign('default')}/x", "/%ff%fe", "/" + "x" * 5_000, "/x?y=z"]
+    paths += ["/a%0Ab", "/%0A", f"/{good.sign('default')}%0A", "//x", "/%2e%2e/x"]
     for path in paths:
         answer = anyone.request(method, f"/notify{path}", content=b'{"deliveryInfoNotification":{}}')
         assert answer.status_code == 401, (method, path)

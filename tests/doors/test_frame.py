@@ -16,6 +16,7 @@ from receiver import openapi
 from receiver.app import OPERATIONS, open_house
 from receiver.settings import read_settings
 from receiver.web import RequestIds, failed
+from tests.doors.telling import figures
 from tests.support import SECRET, Database, Receiver, cloned, eventually, receiver_process
 
 
@@ -70,7 +71,7 @@ def test_the_paths_of_the_contract_are_the_routes_of_the_application(database: D
             found: dict[str, set[str]] = {}
             for route in house.app.routes:
                 assert isinstance(route, Route)
-                found.setdefault(route.path.replace(":path", ""), set()).update(route.methods or ())
+                found.setdefault(route.path.replace(":anything", ""), set()).update(route.methods or ())
             return found
 
     found = asyncio.run(routes())
@@ -129,6 +130,7 @@ def test_a_database_that_goes_away_is_503_and_comes_back(
         told = httpx2.post(receiver.notify_url(), content=b"{}", trust_env=False, timeout=20)
         assert told.status_code == 503
         assert told.headers["retry-after"]
+        assert figures(receiver) == {'receiver_notify_responses_total{code="503",retried="yes"}': 1}
         assert client.get("/livez").status_code == 200
         ready = client.get("/readyz")
         assert (ready.status_code, ready.json()["ready"]) == (503, False)

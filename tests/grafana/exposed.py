@@ -4,7 +4,9 @@ METRICS: dict[str, frozenset[str]] = {
     "receiver_messages_total": frozenset({"channel", "state", "tenant"}),
     "receiver_failures_total": frozenset({"channel", "code", "class", "tenant"}),
     "receiver_receipts_total": frozenset({"channel", "result", "feed", "tenant"}),
-    "receiver_notify_responses_total": frozenset({"code"}),
+    "receiver_notify_responses_total": frozenset({"code", "retried"}),
+    "receiver_notify_refusals_total": frozenset({"reason", "tenant"}),
+    "receiver_notify_signatures_total": frozenset({"result", "tenant"}),
     "receiver_delivery_seconds_bucket": frozenset({"channel", "le"}),
     "receiver_delivery_seconds_count": frozenset({"channel"}),
     "receiver_delivery_seconds_sum": frozenset({"channel"}),
@@ -33,5 +35,7 @@ VALUES: dict[str, frozenset[str]] = {
         ]
     ),
     "class": frozenset(["recipient", "content", "policy", "configuration", "temporary", "platform", "unknown"]),
+    "retried": frozenset(["yes", "no"]),
+    "reason": frozenset(["token", "header", "signature_missing", "signature_wrong"]),
     "result": frozenset(["applied", "duplicate", "late", "forged", "quarantined"]),
 }

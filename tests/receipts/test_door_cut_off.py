@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from starlette.types import Message
 
+from receiver.access.signatures import NO_PROTECTION
+from receiver.access.tenants import AtTheDoor
 from receiver.access.tokens import NotifyTokens
 from receiver.ids import TenantId
 from receiver.receipts import routes
@@ -30,7 +32,7 @@ class Stuck(Intake):
 def door(intake: Intake) -> tuple[NotifyDoor, dict[str, Any]]:
     tokens = NotifyTokens(SECRET)
     scope = {"type": "http", "method": "POST", "headers": [], "path_params": {"token": tokens.sign("default")}}
-    return NotifyDoor(tokens, lambda _: (TenantId(1), UTC), intake, 1_000_000), scope
+    return NotifyDoor(tokens, lambda _: AtTheDoor(TenantId(1), UTC, NO_PROTECTION), intake, 1_000_000), scope
 
 
 async def answer_after_cancelling(parts: list[Message]) -> list[int]:

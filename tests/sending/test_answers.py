@@ -200,7 +200,7 @@ def test_a_refused_credential_keeps_the_message_and_is_a_warning(
     assert [w for w in ready.json()["warnings"] if "credentials" in w and "7001" in w and "default" in w]
     # the word of another submission that got through takes the warning away
     until(api, send(api, sms(str(next(_last))))[0], "accepted")
-    assert api.get("/readyz").json()["warnings"] == []
+    assert not [w for w in api.get("/readyz").json()["warnings"] if "credentials" in w]
 
 
 @pytest.mark.parametrize("code", ["7006", "7020"])
@@ -338,7 +338,7 @@ def test_where_nobody_listens_the_message_waits_and_is_sent_once_somebody_does(
         with recording_platform(port) as platform:
             until(api, identity, "accepted")
             assert len(platform.calls_to(number)) == 1
-        assert api.get("/readyz").json()["warnings"] == []
+        assert not [w for w in api.get("/readyz").json()["warnings"] if "can't be reached" in w]
         content = fresh_own.value("select content from submission")
         assert b"Your parcel is on its way" in content, "kept, for it was asked to be"
 

@@ -22,7 +22,7 @@ from receiver.platform.wire import Answer, AnswerItem, Outcome, messaging_answer
 from receiver.sending import outbox
 from receiver.sending.dispatcher import Dispatcher, backoff
 from receiver.sending.request import Asked, Request, check
-from receiver.settings import Tenant
+from receiver.tenant_settings import Tenant
 from tests.sending.platforms import Platform, recording_platform, sms
 from tests.support import PLATFORM_KEY, SECRET, Database, run
 
