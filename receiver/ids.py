@@ -101,4 +101,9 @@ def destination_digest(destination: str) -> Digest:
 
 def leg_digest(subtid: str, destination: str) -> Digest:
     """The second half of a message's key: the flow node, where there is one, and the recipient."""
-    return digest(f"{subtid}\0{normalise_destination(destination)}")
+    return leg_of(subtid, normalise_destination(destination))
+
+
+def leg_of(subtid: str, recipient: str) -> Digest:
+    """`leg_digest` of a recipient that is normalised already."""
+    return digest(f"{subtid}\0{recipient}")

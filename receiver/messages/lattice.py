@@ -97,6 +97,7 @@ NEGATIVE = (
     | Fact.FAILED
     | Fact.BOUNCED
 )
+_NEGATIVE_FACTS = frozenset(NEGATIVE)
 NEGATIVE_STATES = frozenset(RANK[f] for f in NEGATIVE)
 POSITIVE_STATES = frozenset(RANK[f] for f in POSITIVE)
 
@@ -143,16 +144,18 @@ NORMAL: dict[Channel, frozenset[tuple[Fact, Fact]]] = {
 }
 
 
+_CLASHES: dict[tuple[Channel, Fact], Fact] = {
+    (channel, negative): Fact(
+        sum(positive for positive in POSITIVE if (positive, negative) not in NORMAL.get(channel, frozenset()))
+    )
+    for channel in Channel
+    for negative in NEGATIVE
+}
+
+
 def clash(channel: Channel, fact: Fact) -> Fact:
     """The positive facts that, on one leg, contradict this negative fact; nothing for facts of other kinds."""
-    if not fact & NEGATIVE:
-        return Fact.NONE
-    normal = NORMAL.get(channel, frozenset())
-    against = Fact.NONE
-    for positive in (Fact.DELIVERED, Fact.READ):
-        if (positive, fact) not in normal:
-            against |= positive
-    return against
+    return _CLASHES.get((channel, fact), Fact.NONE)
 
 
 def is_final(state: State, channel: Channel) -> bool:
@@ -168,7 +171,7 @@ def is_final(state: State, channel: Channel) -> bool:
 
 def reason_key(fact: Fact, has_code: bool, class_known: bool, fingerprint: bytes) -> bytes | None:
     """What orders negative facts: (rank, has a code, class known, fingerprint) as 19 bytes; None for other facts."""
-    if not fact & NEGATIVE:
+    if fact not in _NEGATIVE_FACTS:
         return None
     return bytes((RANK[fact], has_code, class_known)) + fingerprint
 

@@ -5,8 +5,10 @@ a receipt proves; a code only says why. No state is ever derived from a code: th
 platform's own samples.
 """
 
+import re
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 
 from receiver.messages.lattice import Channel, Fact
 
@@ -77,6 +79,9 @@ STATUSES: dict[str, Fact] = {
     "invalid": Fact.INVALID,
     "clicked": Fact.CLICKED,
     "click": Fact.CLICKED,
+    "subscribe": Fact.NOTED,
+    "unsubscribe": Fact.NOTED,
+    "messageexpired": Fact.UNDELIVERED,
     # the relatives of the format: OMA, OneAPI
     "deliveredtoterminal": Fact.DELIVERED,
     "deliveredtonetwork": Fact.SUBMITTED,
@@ -110,8 +115,8 @@ def channel_of(word: str) -> Channel:
 
 
 def fact_of(channel: Channel, status: str) -> Fact:
-    """What `status` proves on `channel`; UNKNOWN for a word that is in no table."""
-    word = squeeze(status)
+    """What `status` proves on `channel`; UNKNOWN for a word that is in no table, and for a list or an object."""
+    word = "" if status[:1] in "[{" else squeeze(status)
     if channel is Channel.VOICE and word in VOICE_STATUSES:
         return VOICE_STATUSES[word]
     return STATUSES.get(word, Fact.UNKNOWN)
@@ -119,7 +124,12 @@ def fact_of(channel: Channel, status: str) -> Fact:
 
 def squeeze(word: str) -> str:
     """Letters and digits of `word`, lower case; at most 64 of them, for no known word is longer."""
-    return "".join(filter(str.isalnum, word[:128])).casefold()[:64]
+    return _squeezed(word[:128])
+
+
+@lru_cache(maxsize=1024)  # the same few words in every receipt
+def _squeezed(word: str) -> str:
+    return "".join(filter(str.isalnum, word)).casefold()[:64]
 
 
 @dataclass(frozen=True)
@@ -131,15 +141,19 @@ class Meaning:
 
 
 _ANY: dict[str, Meaning] = {
+    "7003": Meaning(Class.CONTENT, "A mandatory field of the message was missing."),
+    "7004": Meaning(Class.CONTENT, "A field of the message had a value that the platform does not allow."),
     "7005": Meaning(Class.TEMPORARY, "The request expired on the platform before it was sent."),
     "7006": Meaning(Class.TEMPORARY, "The platform had an internal error. Trying again later may work."),
-    "7104": Meaning(
-        Class.CONFIGURATION, "The app id that the message was sent with is not valid. The set-up must be corrected."
-    ),
+    "7104": Meaning(Class.CONFIGURATION, "The app id of the message is not valid. The set-up must be corrected."),
     "7105": Meaning(Class.RECIPIENT, "The platform has no customer profile for this recipient."),
     "7108": Meaning(Class.CONFIGURATION, "The message template is not valid. It must be corrected or approved."),
     "7200": Meaning(Class.PLATFORM, "The platform reports a failure without a status that it knows."),
+    "7208": Meaning(Class.TEMPORARY, "The message expired before it could be delivered."),
+    "7240": Meaning(Class.RECIPIENT, "An earlier e-mail to this address bounced, so this one was not sent."),
+    "7241": Meaning(Class.POLICY, "The address is on the platform's list of those who unsubscribed."),
     "7314": Meaning(Class.CONFIGURATION, "The application details that the message was sent with are not valid."),
+    "7404": Meaning(Class.TEMPORARY, "It did not succeed, for another reason."),
     "7500": Meaning(Class.UNKNOWN, "The message was delivered."),
     "7501": Meaning(Class.UNKNOWN, "The message was handed to the operator."),
     "7502": Meaning(Class.UNKNOWN, "The message was read."),
@@ -158,7 +172,6 @@ _ANY: dict[str, Meaning] = {
 }
 
 _SMS: dict[str, Meaning] = {
-    "7006": Meaning(Class.TEMPORARY, "The platform had an internal error. Trying again later may work."),
     "7101": Meaning(
         Class.CONFIGURATION, "The sender id is not valid for this route. The sender must be registered or changed."
     ),
@@ -196,12 +209,8 @@ _VOICE: dict[str, Meaning] = {
     "7412": Meaning(Class.UNKNOWN, "The second line was released."),
 }
 
-RECEIPT_CODES: dict[Channel | None, dict[str, Meaning]] = {
-    None: _ANY,
-    Channel.SMS: _SMS,
-    Channel.MMS: _SMS,
-    Channel.VOICE: _VOICE,
-}
+RECEIPT_CODES: dict[Channel | None, dict[str, Meaning]] = {None: _ANY}
+RECEIPT_CODES |= {Channel.SMS: _SMS, Channel.MMS: _SMS, Channel.VOICE: _VOICE}
 
 _ENVELOPE: dict[str, Meaning] = {
     "7000": Meaning(Class.CONTENT, "The platform could not read the request as JSON."),
@@ -243,22 +252,36 @@ BOUNCES: dict[str, Meaning] = {
     "transient_general": Meaning(Class.TEMPORARY, "The recipient's mail server refused the e-mail for now."),
     "transient_mailboxfull": Meaning(Class.TEMPORARY, "The recipient's mailbox is full."),
     "transient_messagetoolarge": Meaning(Class.CONTENT, "The e-mail is too large for the recipient's mail server."),
-    "transient_contentrejected": Meaning(
-        Class.CONTENT, "The recipient's mail server refused the content of the e-mail."
-    ),
+    "transient_contentrejected": Meaning(Class.CONTENT, "The recipient's mail server refused the e-mail's content."),
     "transient_attachmentrejected": Meaning(Class.CONTENT, "The recipient's mail server refused an attachment."),
 }
 _PERMANENT_SMTP = ("smtp;5", "smtp; 5")
 
+# WhatsApp tells its cause in the additional information, as `(#131049) | text`: the codes are Meta's.
+CAUSES: dict[str, Meaning] = {
+    "130429": Meaning(Class.TEMPORARY, "More WhatsApp messages were sent than the rate limit allows."),
+    "131026": Meaning(Class.RECIPIENT, "The number can't receive it: not on WhatsApp, or an old version of it."),
+    "131042": Meaning(Class.CONFIGURATION, "The payment of the WhatsApp account is not set up."),
+    "131047": Meaning(Class.CONTENT, "The recipient has not written for 24 hours: only a template may be sent."),
+    "131049": Meaning(Class.POLICY, "WhatsApp held it back: this recipient gets too many marketing messages."),
+    "131050": Meaning(Class.POLICY, "The recipient has stopped marketing messages from this sender."),
+    "131056": Meaning(Class.TEMPORARY, "Too many messages to this recipient in a short time."),
+    "132001": Meaning(Class.CONFIGURATION, "The WhatsApp template does not exist, or is not approved."),
+    "132015": Meaning(Class.CONFIGURATION, "The WhatsApp template is paused for its low quality."),
+}
+_CAUSE = re.compile(r"\s{0,9}\(#(\d{1,7})\)")
+
 
 def receipt_meaning(channel: Channel, code: str, description: str = "", additional: str = "") -> Meaning | None:
-    """What a receipt's code says on `channel`; None for a code that is in no table."""
-    if channel is Channel.EMAIL and (bounce := BOUNCES.get(description.strip().casefold()[:64])):
+    """What a receipt's code says on `channel`, or the cause beside it; None for a code that is in no table."""
+    if channel is Channel.EMAIL and (bounce := BOUNCES.get(description[:128].strip().casefold())):
         if bounce is BOUNCES["transient_general"] and any(mark in additional.casefold() for mark in _PERMANENT_SMTP):
             return BOUNCES["permanent_general"]
         return bounce
-    specific = RECEIPT_CODES.get(channel, {}).get(code)
-    return specific or _ANY.get(code) or (_SMS.get(code) if channel is Channel.OTHER else None)
+    if channel is Channel.WHATSAPP and (told := _CAUSE.match(additional) or _CAUSE.match(description)):
+        return CAUSES.get(told[1]) or _ANY.get(code)
+    own = RECEIPT_CODES.get(channel, _SMS if channel is Channel.OTHER else _ANY)
+    return own.get(code) or _ANY.get(code)
 
 
 def answer_meaning(api: str, code: str) -> Meaning | None:

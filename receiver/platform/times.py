@@ -4,7 +4,9 @@ import re
 from datetime import UTC, datetime, timedelta, tzinfo
 from email.utils import parsedate_to_datetime
 
-_SHORT_OFFSET = re.compile(r"([+-])(\d)(:?\d\d)$")
+_SHORT_OFFSET = re.compile(r" ?([+-])(\d)(:?\d\d)$")
+_NO_OFFSET = re.compile(r"[+-]\d\d?:?[6-9]\d$")  # minutes beyond the hour, which Python would add up
+_COMPACT = re.compile(r"(\d{8})(\d{6})")
 _EPOCH = re.compile(r"[0-9]{10}|[0-9]{13}")
 _EARLIEST, _LATEST = datetime(1990, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
 
@@ -14,16 +16,30 @@ def moment(text: str, zone: tzinfo) -> datetime | None:
 
     `2015-04-12T18:30:19.456+5:30`, with its one-digit hour, is the platform's own documented spelling.
     """
-    if not text or len(text) > 64:
+    if not text or len(text) > 64 or _NO_OFFSET.search(text):
         return None
     try:
         if _EPOCH.fullmatch(text):
             when = datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=int(text.ljust(13, "0")))
+        elif text.isdigit() and len(text) not in (8, 14):
+            return None  # 201607201123456 would be read as a date, a separator and a time
         elif text[0].isdigit():
-            when = datetime.fromisoformat(_SHORT_OFFSET.sub(r"\g<1>0\2\3", text))
+            when = _from_iso(text)
         else:
             when = parsedate_to_datetime(text)
         when = (when if when.tzinfo else when.replace(tzinfo=zone)).astimezone(UTC)
-    except (ValueError, OverflowError, TypeError):
+    except (ValueError, OverflowError, TypeError, IndexError, AttributeError):
         return None
     return when if _EARLIEST <= when < _LATEST else None
+
+
+def _from_iso(text: str) -> datetime:
+    """ISO 8601, and what is nearly it: an offset of one digit, a blank before the zone, UTC in letters, no signs."""
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        if compact := _COMPACT.fullmatch(text):
+            return datetime.fromisoformat(f"{compact[1]}T{compact[2]}")
+        text = _SHORT_OFFSET.sub(r"\g<1>0\2\3", text)
+        text = re.sub(r" (?:UTC|GMT)$", "Z", text)
+        return datetime.fromisoformat(re.sub(r" (?=[+-]\d\d:?\d\d$)", "", text))

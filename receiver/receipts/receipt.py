@@ -13,10 +13,10 @@ from receiver.ids import (
     MessageId,
     SubmissionId,
     TenantId,
-    destination_digest,
     digest,
-    leg_digest,
+    leg_of,
     new_id,
+    normalise_destination,
     parse_id,
     transid_root,
 )
@@ -24,8 +24,10 @@ from receiver.messages.lattice import RANK, clash, reason_key
 from receiver.messages.told import Reject, Told, transid_digest
 from receiver.platform.codes import channel_of, fact_of, receipt_meaning
 from receiver.platform.times import moment
-from receiver.receipts.notification import Notification, Unreadable, canonical, notifications, text_of
+from receiver.receipts.body import Unreadable, text_of
+from receiver.receipts.notification import Notification, canonical, notifications
 
+MOST_LINKS = 8
 FINGERPRINT_VERSION = b"\x01"
 _TEMPLATE = re.compile(r"\$\([A-Za-z0-9_.]{1,64}\)")
 
@@ -75,7 +77,16 @@ def read(body: bytes, source: Source) -> Reading:
 def reject(body: bytes, source: Source, reason: str, detail: str | None) -> Reject:
     """A body for the quarantine; the same body of the same tenant has the same digest."""
     key = hashlib.blake2b(b"%d\0%s\0" % (source.tenant, reason.encode()) + body, digest_size=16).digest()
-    return Reject(source.tenant, digest(key.hex()), reason, detail, body, source.headers, source.received_at)
+    return Reject(
+        source.tenant,
+        digest(key.hex()),
+        reason,
+        detail,
+        body,
+        source.headers,
+        source.received_at,
+        source.submission_id,
+    )
 
 
 def _broken(body: bytes, source: Source, error: Exception) -> Reject:
@@ -90,31 +101,36 @@ def fingerprint(notification: Notification) -> bytes:
 
 
 def _told(n: Notification, source: Source) -> Told:
-    first = n.first
-    status = first("deliverystatus", "status")
-    destination = first("destination", "address")
-    transid = first("transid", "requestid", "messageid", "transactionid") or _last_segment(n)
-    correlationid = _expanded(first("correlationid", "clientcorrelator"))
-    callback = _expanded(first("callbackdata"))
-    code = first("code")
-    description = first("description")
-    additional = first("additionalinfo")
-    subtid = first("subtid")
+    say = n.said.get
 
-    channel = channel_of(first("deliverychannel", "channel"))
+    def text(name: str) -> str:
+        return "" if (value := say(name)) is None else text_of(value)
+
+    status = text("deliverystatus") or text("status")
+    destination = text("destination") or text("address")
+    transid = text("transid") or text("requestid") or text("messageid") or text("transactionid") or _last_segment(n)
+    correlationid = _expanded(text("correlationid") or text("clientcorrelator"))
+    callback = _expanded(text("callbackdata"))
+    code = text("code") or _error_code(n)
+    description = text("description")
+    additional = text("additionalinfo")
+    subtid = text("subtid")
+
+    channel = channel_of(text("deliverychannel") or text("channel"))
     fact = fact_of(channel, status)
     identity = fingerprint(n)
     meaning = receipt_meaning(channel, code, description, additional)
     failure_class = int(meaning.failure_class) if meaning else 0
     reason = reason_key(fact, bool(code), failure_class != 0, identity)
-    leg = leg_digest("", destination)
-    described = " · ".join(part for part in (description, additional) if part)
+    recipient = normalise_destination(destination)
+    leg = leg_of("", recipient)
+    described = f"{description} · {additional}" if description and additional else description or additional
     return Told(
         tenant=source.tenant,
         submission_id=source.submission_id,
         candidate=_as_message_id(correlationid),
         transid_key=_key(transid, correlationid, callback if n.is_oneapi else "", identity),
-        leg_key=leg_digest(subtid, destination) if subtid else leg,
+        leg_key=leg_of(subtid, recipient) if subtid else leg,
         issued_leg_key=leg,
         fresh=MessageId(new_id()),
         fingerprint=identity,
@@ -125,18 +141,18 @@ def _told(n: Notification, source: Source) -> Told:
         reason_key=reason,
         reason_class=failure_class if reason else None,
         received_at=source.received_at,
-        told_at=moment(first("timestamp"), source.zone),
+        told_at=moment(text("timestamp") or text("deliverydate"), source.zone),
         status=status,
         code=code or None,
         code_key=digest(code) if code else None,
         description=described or None,
         destination=destination or None,
-        destination_type=first("destinationtype") or None,
-        destination_key=destination_digest(destination),
+        destination_type=text("destinationtype") or None,
+        destination_key=digest(recipient),
         subtid=subtid or None,
-        device=first("deviceid", "pushid") or None,
-        carrier=first("carrier") or None,
-        message_count=_count(first("messagecount")),
+        device=text("deviceid") or text("pushid") or None,
+        carrier=text("carrier") or None,
+        message_count=_count(text("messagecount")),
         transid=transid or None,
         correlationid=correlationid or None,
         correlation_key=digest(correlationid) if correlationid else None,
@@ -171,15 +187,27 @@ def _expanded(text: str) -> str:
     return "" if text.startswith("$(") and _TEMPLATE.fullmatch(text) else text
 
 
+def _error_code(n: Notification) -> str:
+    """The code of a OneAPI hub, whose word for it is errorCode; its 0 says that there is none."""
+    code = text_of(n.said.get("errorcode")) if n.is_oneapi else ""
+    return "" if code == "0" else code
+
+
 def _last_segment(n: Notification) -> str:
-    """The last path segment of OneAPI's `link.href`: the id of the request, where nothing else names it."""
-    link = n.outer.get("link") or n.inner.get("link")
-    if isinstance(link, list):
-        link = link[0] if link else None
-    if not isinstance(link, dict):
+    """The last path segment of OneAPI's `link.href`: the id of the request, where nothing else names it.
+
+    Of several links the one to the request counts, and never the one to a subscription, which all receipts share.
+    """
+    link, own = n.said.get("link"), n.said.get("resourceurl")
+    if link is None and own is None:
         return ""
-    href = next((value for key, value in link.items() if key.lower() == "href"), None)
-    return text_of(href).rstrip("/").rpartition("/")[2] if isinstance(href, str) else ""
+    links = link[:MOST_LINKS] if isinstance(link, list) else [link]
+    hrefs = [v for item in links if isinstance(item, dict) for k, v in item.items() if k.lower() == "href"]
+    hrefs = [text_of(href) for href in (*hrefs, own) if isinstance(href, str)]
+    hrefs = [href for href in hrefs if "/subscriptions/" not in href]
+    href = next((href for href in hrefs if "/requests/" in href), hrefs[0] if hrefs else "")
+    path = href.partition("?")[0].rstrip("/").removesuffix("/deliveryInfos")
+    return path.rpartition("/")[2]
 
 
 def _count(text: str) -> int | None:

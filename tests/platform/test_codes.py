@@ -8,6 +8,7 @@ from receiver.messages.lattice import NEGATIVE, RANK, Channel, Fact, State
 from receiver.platform.codes import (
     ANSWER_CODES,
     BOUNCES,
+    CAUSES,
     RECEIPT_CODES,
     Class,
     answer_meaning,
@@ -138,6 +139,10 @@ STATUSES: list[tuple[Channel, dict[str, Fact]]] = [
     (Channel.EMAIL, EMAIL),
     (Channel.APPLE, {"Submitted": Fact.SUBMITTED, "Failed": Fact.FAILED}),
     (Channel.MMS, {"Submitted": Fact.SUBMITTED, "Delivered": Fact.DELIVERED, "Failed": Fact.FAILED}),
+    (Channel.INSTAGRAM, CHAT),
+    (Channel.RCS, {"Subscribe": Fact.NOTED, "Unsubscribe": Fact.NOTED}),
+    (Channel.VOICE, {"Trombone Connected": Fact.NOTED, "TROMBONE RELEASED": Fact.NOTED}),
+    (Channel.VOICE, {"Message Expired": Fact.UNDELIVERED}),
     (Channel.OTHER, ONEAPI),
     (Channel.SMS, ONEAPI),
 ]
@@ -171,10 +176,15 @@ def test_each_state_of_a_voice_call_is_the_designed_one() -> None:
 def test_a_status_in_no_table_is_unknown_and_proves_no_failure(channel: Channel, status: str) -> None:
     tables = {squeeze(s) for _, table in STATUSES for s in table}
     fact = fact_of(channel, status)
-    if squeeze(status) not in tables | {"seen", "click", "notdelivered", "tromboneconnected", "trombonereleased"}:
+    if squeeze(status) not in tables | {"seen", "click", "notdelivered"}:
         assert fact is Fact.UNKNOWN
         assert not fact & NEGATIVE
         assert RANK[fact] is State.QUEUED
+
+
+@pytest.mark.parametrize("status", ['["Delivered"]', '{"delivered":""}', '{"Failed":[]}', "[read]"])
+def test_a_list_or_an_object_is_no_status_whatever_word_it_holds(status: str) -> None:
+    assert fact_of(Channel.SMS, status) is Fact.UNKNOWN
 
 
 def test_squeezing_keeps_letters_and_digits_and_is_bounded() -> None:
@@ -210,6 +220,11 @@ RECEIPTS: list[tuple[Channel, str, Class]] = [
     (Channel.RCS, "7740", Class.CONTENT),
     (Channel.SMS, "7005", Class.TEMPORARY),
     *[(Channel.EMAIL, str(code), Class.POLICY) for code in range(9000, 9011)],
+    (Channel.VOICE, "7208", Class.TEMPORARY),
+    *[(Channel.PUSH, code, Class.CONTENT) for code in ("7003", "7004")],
+    (Channel.PUSH, "7404", Class.TEMPORARY),
+    (Channel.EMAIL, "7240", Class.RECIPIENT),
+    (Channel.EMAIL, "7241", Class.POLICY),
 ]
 
 
@@ -287,6 +302,48 @@ def test_a_description_of_a_bounce_says_nothing_on_another_channel() -> None:
     assert meaning.failure_class is Class.CONFIGURATION
 
 
+# Causes of WhatsApp
+
+CAUSE_TABLE = {
+    "130429": Class.TEMPORARY,
+    "131026": Class.RECIPIENT,
+    "131042": Class.CONFIGURATION,
+    "131047": Class.CONTENT,
+    "131049": Class.POLICY,
+    "131050": Class.POLICY,
+    "131056": Class.TEMPORARY,
+    "132001": Class.CONFIGURATION,
+    "132015": Class.CONFIGURATION,
+}
+
+
+@pytest.mark.parametrize(("cause", "failure_class"), CAUSE_TABLE.items(), ids=str)
+def test_whatsapp_tells_its_cause_in_the_additional_information(cause: str, failure_class: Class) -> None:
+    for additional in (f"(#{cause}) | why", f" (#{cause})|why", f"(#{cause})"):
+        meaning = receipt_meaning(Channel.WHATSAPP, "7200", "Unknown Status", additional)
+        assert meaning is not None
+        assert meaning.failure_class is failure_class
+    # the queries keep both in one text: without a description the cause comes first
+    assert receipt_meaning(Channel.WHATSAPP, "7200", f"(#{cause}) | why") is CAUSES[cause]
+
+
+def test_the_table_of_causes_holds_no_others() -> None:
+    assert set(CAUSES) == set(CAUSE_TABLE)
+
+
+@pytest.mark.parametrize(
+    "additional", ["", "131049", "(131049)", "why (#131049)", "(#999999) | new", "(#" + "1" * 99_999]
+)
+def test_a_cause_that_nobody_knows_leaves_the_meaning_to_the_code(additional: str) -> None:
+    meaning = receipt_meaning(Channel.WHATSAPP, "7200", "Unknown Status", additional)
+    assert meaning is receipt_meaning(Channel.WHATSAPP, "7200")
+    assert meaning is not None
+
+
+def test_a_cause_of_whatsapp_says_nothing_on_another_channel() -> None:
+    assert receipt_meaning(Channel.SMS, "7200", "", "(#131049) | why") is receipt_meaning(Channel.SMS, "7200")
+
+
 # Codes of answers
 
 ANSWERS: dict[str, dict[str, Class]] = {
@@ -340,7 +397,7 @@ def test_one_code_means_different_things_by_api() -> None:
 
 
 def test_every_sentence_is_one_for_people() -> None:
-    tables = [*RECEIPT_CODES.values(), *ANSWER_CODES.values(), BOUNCES]
+    tables = [*RECEIPT_CODES.values(), *ANSWER_CODES.values(), BOUNCES, CAUSES]
     for table in tables:
         for code, meaning in table.items():
             assert meaning.sentence[0].isupper(), code
@@ -365,3 +422,31 @@ def test_the_numbers_of_the_classes_are_those_that_are_stored() -> None:
         "temporary": 5,
         "platform": 6,
     }
+
+
+# The platform's own list, as its documents have it: no code of it may be without a meaning
+
+LISTED = {
+    **dict.fromkeys(
+        ["7500", "7501", "7502", "7519", "7520", "7521", "7522", "7523", "7528", "7200", "7108", "7104"], None
+    ),
+    **dict.fromkeys([str(code) for code in range(9000, 9011)], None),
+    **dict.fromkeys(["7101", "7210", "7211", "7102", "7203", "7283", "7107", "7205", "7111", "7607"], Channel.SMS),
+    **dict.fromkeys(
+        ["7109", "7720", "7201", "7202", "7204", "7206", "7207", "7208", "7209", "7302", "7006"], Channel.SMS
+    ),
+    **dict.fromkeys(["7401", "7402", "7404", "7406", "7407", "7408", "7409", "7410", "7411", "7412"], Channel.VOICE),
+}
+
+
+def test_every_listed_code_of_a_receipt_has_a_meaning_on_every_channel_that_it_is_listed_for() -> None:
+    for code, only in LISTED.items():
+        for channel in Channel if only is None else [only]:
+            assert receipt_meaning(channel, code) is not None, (code, channel)
+
+
+def test_the_codes_of_good_news_blame_nobody() -> None:
+    for code in ("7500", "7501", "7502", "7519", "7528", "7407", "7408"):
+        meaning = receipt_meaning(Channel.VOICE, code)
+        assert meaning is not None
+        assert meaning.failure_class is Class.UNKNOWN

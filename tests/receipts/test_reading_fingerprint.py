@@ -5,6 +5,8 @@ import random
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.receipts.reading import body, one, sample, sample_names, told
 
@@ -127,3 +129,19 @@ def test_keys_that_differ_only_in_case_all_count_in_any_order() -> None:
     other = print_of({"deliveryInfo": {**INFO, "Code": "2"}, **OUTER})
     assert first == turned
     assert len({PLAIN, first, other}) == 3
+
+
+NAMES = st.sampled_from(["transid", "TransId", "carrier", "Carrier", "é", "a", "z", "deliveryinfox"])
+VALUES: st.SearchStrategy[Any] = st.sampled_from(
+    ["", "x", "é", "\ud800", "\0", 5, 10**30, 1.5, None, True, [], {"A": [1]}, {"a": 1, "A": 2}]
+)
+
+
+@given(st.dictionaries(NAMES, VALUES, max_size=5), st.dictionaries(NAMES, VALUES, max_size=4))
+def test_one_of_a_list_of_delivery_infos_has_the_fingerprint_that_it_has_alone(
+    outer: dict[str, Any], more: dict[str, Any]
+) -> None:
+    info = {"deliveryStatus": "Read", **more}
+    beside = [{"address": "tel:1", "deliveryStatus": "Read"}, info]
+    alone, one_of_two = one(body(info, **outer)), told(body(beside, **outer))[1]
+    assert one_of_two.fingerprint == alone.fingerprint == one(one_of_two.raw).fingerprint

@@ -262,7 +262,7 @@ SAMPLES: dict[str, list[Expected]] = {
             "waid",
             description="Unknown Status · (#131049)  | In order to maintain a healthy ecosystem engagement, "
             "the message failed to be delivered.",
-            reason=Class.PLATFORM,
+            reason=Class.POLICY,
         )
     ],
     "whatsapp-read": [
