@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export RECEIVER_DATA_DIR ?= $(CURDIR)/.demo
 .DEFAULT_GOAL := help
-.PHONY: help run test setup check format tools clean
+.PHONY: help run test fuzz setup check format tools clean
 
 help: ## Show this.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -15,6 +15,12 @@ run: setup ## Try it: embedded Postgres, simulated platform, the service, six SM
 
 test: setup ## Run all tests. A test whose tool pip can't bring is skipped with the reason.
 	@env -u RECEIVER_DATA_DIR $(BIN)/python -m pytest
+
+FUZZ_SECONDS ?= 60
+fuzz: ## Feed the reader with what atheris thinks of for FUZZ_SECONDS (60), in a virtual environment of its own.
+	@test -x .venv-fuzz/bin/python || $(PYTHON) -m venv .venv-fuzz
+	@.venv-fuzz/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[fuzz]'
+	@.venv-fuzz/bin/python fuzz/reading.py $(FUZZ_SECONDS)
 
 setup: $(STAMP) ## Make the virtual environment in .venv.
 
@@ -37,8 +43,8 @@ format: setup ## Put the code into its one format.
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-tools: ## Install the programs that some tests need and pip can't bring (Debian, as root): promtool.
+tools: ## Install the programs that some tests need and pip can't bring (Debian, as root): promtool, nginx, openssl.
 	@.ci/tools
 
 clean: ## Remove the virtual environment and the demo's data.
-	rm -rf $(VENV) .demo
+	rm -rf $(VENV) .venv-fuzz .fuzz .demo

@@ -28,6 +28,7 @@ from receiver.messages.lattice import (
 from receiver.platform.codes import (
     ANSWER_CODES,
     BOUNCES,
+    CAUSES,
     CHANNELS,
     RECEIPT_CODES,
     STATUSES,
@@ -122,6 +123,7 @@ def test_ceilings_and_normal_pairs_are_those_of_the_lattice() -> None:
         ("Receipts of SMS and MMS", RECEIPT_CODES[Channel.SMS]),
         ("Receipts of voice", RECEIPT_CODES[Channel.VOICE]),
         ("E-mail bounces", BOUNCES),
+        ("WhatsApp causes", CAUSES),
         ("Answers of Messaging", ANSWER_CODES["messaging"]),
         ("Answers of Custom Event", ANSWER_CODES["event"]),
         ("Answers of Campaign", ANSWER_CODES["campaign"]),

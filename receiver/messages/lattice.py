@@ -128,25 +128,73 @@ class Channel(IntEnum):
         return self.name.lower()
 
 
-# The best a channel can ever tell, where that is less than delivered.
-CEILING: dict[Channel, State] = {
-    Channel.APPLE: State.SUBMITTED,
-    Channel.CAMPAIGN: State.ACCEPTED,
-    Channel.EVENT: State.ACCEPTED,  # an event has no recipient: what its flow sends are messages of their own
-}
+@dataclass(frozen=True)
+class Family:
+    """What the platform's documents say of a channel.
 
-# (positive, negative) pairs on one leg that happen in an orderly life. Any other pair is a conflict.
-NORMAL: dict[Channel, frozenset[tuple[Fact, Fact]]] = {
-    Channel.SMS: frozenset({(Fact.DELIVERED, Fact.UNDELIVERED)}),  # the handset came back late
-    Channel.MMS: frozenset({(Fact.DELIVERED, Fact.UNDELIVERED)}),
-    Channel.RCS: frozenset({(Fact.DELIVERED, Fact.UNDELIVERED), (Fact.READ, Fact.UNDELIVERED)}),  # and then read
-    Channel.EMAIL: frozenset({(Fact.DELIVERED, Fact.BOUNCED)}),  # a soft bounce up to 14 h after delivery
-}
+    `line` is the way to the best that it can tell, its ceiling; `ill` is what can become of it instead; `beside` are
+    facts that change no state; `normal` are the (positive, negative) pairs that one leg may bear in an orderly life.
+    """
 
+    line: tuple[Fact, ...]
+    ill: Fact = Fact.FAILED
+    beside: Fact = Fact.NONE
+    normal: frozenset[tuple[Fact, Fact]] = frozenset()
+
+    @property
+    def ceiling(self) -> State:
+        return RANK[self.line[-1]]
+
+
+_READABLE = (Fact.SUBMITTED, Fact.DELIVERED, Fact.READ)
+_CAME_BACK_LATE = (Fact.DELIVERED, Fact.UNDELIVERED)  # the handset, after the network had given up
+
+FAMILIES: dict[Channel, Family] = {
+    Channel.SMS: Family(
+        (Fact.SUBMITTED, Fact.DELIVERED),
+        Fact.UNDELIVERED | Fact.FAILED,
+        Fact.CLICKED,
+        frozenset({_CAME_BACK_LATE}),
+    ),
+    Channel.MMS: Family((Fact.SUBMITTED, Fact.DELIVERED), normal=frozenset({_CAME_BACK_LATE})),
+    # an answer proves that somebody was there, the end of a call does not; a rejection is its "undelivered"
+    Channel.VOICE: Family((Fact.SUBMITTED, Fact.ENDED, Fact.DELIVERED), Fact.UNDELIVERED | Fact.FAILED, Fact.NOTED),
+    Channel.PUSH: Family(_READABLE),
+    Channel.RT: Family(_READABLE, beside=Fact.CLICKED),
+    Channel.MESSENGER: Family(_READABLE),
+    Channel.TWITTER: Family((Fact.DELIVERED,)),
+    Channel.WECHAT: Family((Fact.DELIVERED,)),
+    Channel.WHATSAPP: Family(_READABLE),
+    Channel.RCS: Family(
+        _READABLE, beside=Fact.NOTED, normal=frozenset({_CAME_BACK_LATE, (Fact.READ, Fact.UNDELIVERED)})
+    ),
+    # a bounce may follow the delivery by 14 h, and outweighs it
+    Channel.EMAIL: Family(
+        _READABLE,
+        Fact.NOT_VERIFIED | Fact.INVALID | Fact.BOUNCED | Fact.FAILED,
+        Fact.CLICKED | Fact.COMPLAINED,
+        frozenset({(Fact.DELIVERED, Fact.BOUNCED)}),
+    ),
+    Channel.APPLE: Family((Fact.SUBMITTED,)),  # nothing better is ever told
+    Channel.INSTAGRAM: Family((Fact.SUBMITTED, Fact.READ)),
+    # OneAPI hubs name no channel; what they tell of are SMS
+    Channel.OTHER: Family(
+        (Fact.SUBMITTED, Fact.DELIVERED),
+        Fact.UNDELIVERED,
+        Fact.NOTED | Fact.NO_RECEIPT,
+        frozenset({_CAME_BACK_LATE}),
+    ),
+    # neither has a recipient of its own: what their flows send are messages of their own
+    Channel.EVENT: Family((Fact.ACCEPTED,), Fact.REFUSED),
+    Channel.CAMPAIGN: Family((Fact.ACCEPTED,), Fact.REFUSED),
+}
+# The ceilings below delivered, at which a message is final, and the pairs, as the documentation shows them.
+CEILING = {channel: family.ceiling for channel, family in FAMILIES.items() if family.ceiling < State.DELIVERED}
+NORMAL = {channel: family.normal for channel, family in FAMILIES.items() if family.normal}
 
 _CLASHES: dict[tuple[Channel, Fact], Fact] = {
     (channel, negative): Fact(
-        sum(positive for positive in POSITIVE if (positive, negative) not in NORMAL.get(channel, frozenset()))
+        sum(positive for positive in POSITIVE if (positive, negative) not in FAMILIES[channel].normal)
     )
     for channel in Channel
     for negative in NEGATIVE
@@ -204,6 +252,7 @@ class Fold:
     clicks: int = 0
     complaints: int = 0
     times: dict[str, datetime] = field(default_factory=dict)
+    last_times: dict[str, datetime] = field(default_factory=dict, compare=False)
 
 
 TIMES = {
@@ -213,6 +262,7 @@ TIMES = {
     "read_at": Fact.READ,
     "failed_at": NEGATIVE,
 }
+LAST_TIMES = {"clicked_at": Fact.CLICKED, "complained_at": Fact.COMPLAINED}
 
 
 def fold(receipts: Iterable[Foldable]) -> Fold:
@@ -234,6 +284,9 @@ def fold(receipts: Iterable[Foldable]) -> Fold:
         for name, mask in TIMES.items():
             if told.fact & mask:
                 belief.times[name] = min(belief.times.get(name, told.at), told.at)
+        for name, mask in LAST_TIMES.items():
+            if told.fact & mask:
+                belief.last_times[name] = max(belief.last_times.get(name, told.at), told.at)
         if told.leg is not None:
             facts, against = legs.get(told.leg, (Fact.NONE, Fact.NONE))
             legs[told.leg] = (facts | told.fact, against | clash(told.channel, told.fact))

@@ -11,9 +11,13 @@ import pytest
 from receiver.ids import destination_digest
 from receiver.messages.told import Told
 from receiver.platform.codes import Class
-from tests.receipts.reading import told
+from receiver.receipts.receipt import read
+from tests.receipts.reading import source, told
+from tests.receipts.soundness import assert_steady, assert_storable
 
-CASES: list[dict[str, Any]] = json.loads((Path(__file__).parent / "corpus" / "read.json").read_text("utf-8"))
+CORPUS = Path(__file__).parent / "corpus"
+FOUND = sorted((CORPUS / "found").iterdir())  # what once broke the reader
+CASES: list[dict[str, Any]] = json.loads((CORPUS / "read.json").read_text("utf-8"))
 IDS = ["transid", "correlationid", "callback_data", "subtid", "device"]
 SILENT: dict[str, object] = dict.fromkeys([*IDS, "code", "destination", "told_at", "count", "carrier", "failure"])
 
@@ -80,3 +84,10 @@ def test_a_body_of_the_corpus_is_the_same_however_it_is_spelt(case: dict[str, An
         again = told(body)
         assert [r.fingerprint for r in again] == [r.fingerprint for r in plain]
         assert [shown(r) for r in again] == [shown(r) for r in plain]
+
+
+@pytest.mark.parametrize("path", FOUND, ids=lambda path: path.stem)
+def test_what_once_broke_the_reader_does_so_no_more(path: Path) -> None:
+    raw = path.read_bytes()
+    assert_storable(raw, read(raw, source()))
+    assert_steady(raw)
