@@ -1,38 +1,129 @@
-"""What a sandbox did, in counts: what a receiver's own figures are held against."""
+"""What a sandbox did: counts since the start, and for the newest messages each receipt as it was told."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, Final
+
+from receiver.sandbox.parcel import Kind, Parcel, Telling
+from receiver.sandbox.receipt import Message
+
+KEPT: Final = 50_000  # messages, of some 3 kB each: 150 MB
+
+Numbers = dict[str, int]
+
+
+@dataclass(slots=True)
+class Record:
+    """One message and everything that is told of it, in the order of the first tries."""
+
+    number: int
+    """1 for the first message of the sandbox, and so on."""
+    message: Message
+    fate: str
+    tellings: Sequence[Telling] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """One entry of the ledger's page."""
+        message = self.message
+        return {
+            "number": self.number,
+            "transid": message.transid,
+            "destination": message.destination,
+            "destination_type": message.id_type,
+            "channel": message.channel,
+            "correlationid": message.correlationid,
+            "fate": self.fate,
+            "receipts": [telling.as_json() for telling in self.tellings],
+        }
 
 
 @dataclass(slots=True)
 class Ledger:
-    """Counts since the start; kept in memory, by one event loop."""
+    """Counts since the start, and the newest messages; kept in memory, by one event loop."""
 
+    kept: int = KEPT
+    """The most messages of which each receipt is kept; older ones are only counted."""
     submissions: Counter[str] = field(default_factory=Counter)
     """Requests by the code they were answered with."""
     messages: Counter[str] = field(default_factory=Counter)
-    """Messages queued, by the name of their fate."""
+    """Messages queued or made up, by the name of their fate."""
+    channels: Counter[str] = field(default_factory=Counter)
+    """The same, by channel."""
+    troubles: Counter[str] = field(default_factory=Counter)
+    """What the hostile profile drew, by kind."""
     answers: Counter[str] = field(default_factory=Counter)
-    """Tries to tell, by the HTTP status they met, or `timeout`, or `unreachable`."""
+    """Tries to tell, by the HTTP status they met, or `timeout`, `unreachable`, `not_sent`, `not_read`."""
     planned: int = 0
-    """Receipts to tell, repetitions that belong to a script included."""
+    """Receipts to tell, repetitions included, and bodies in which none can be read."""
     told: int = 0
-    """Receipts that were taken (200 or 201)."""
+    """Those that were taken (200 or 201)."""
     dropped: int = 0
-    """Receipts dropped for ever after an answer that forbids another try."""
+    """Those dropped for ever after an answer that forbids another try."""
     given_up: int = 0
-    """Receipts whose last try failed too."""
+    """Those whose last try failed too."""
+    distinct: int = 0
+    """Receipts that were acknowledged, each content once."""
+    unknown: int = 0
+    """Receipts that were never acknowledged, but may have been stored."""
+    acknowledged: Counter[Kind] = field(default_factory=Counter)
+    """Tellings in the bodies that were acknowledged, by what a receiver must make of them."""
+    unanswered: Counter[Kind] = field(default_factory=Counter)
+    """Tellings in bodies that were sent, and of which nobody knows whether they were stored."""
+    _records: dict[int, Record] = field(default_factory=dict)
+    _numbers: int = 0
 
     @property
     def pending(self) -> int:
         """Receipts that wait for their time, for an answer or for another try."""
         return self.planned - self.told - self.dropped - self.given_up
 
-    def as_json(self) -> dict[str, object]:
+    def add(self, message: Message, fate: str, parcels: Sequence[Parcel], troubles: Sequence[str] = ()) -> Record:
+        """Takes a message into the books."""
+        self._numbers += 1
+        tellings = tuple(dict.fromkeys(telling for parcel in parcels for telling in parcel.tellings))
+        record = Record(self._numbers, message, fate, tellings)
+        self.messages[fate] += 1
+        self.channels[message.channel] += 1
+        self.troubles.update(troubles)
+        self._records[record.number] = record
+        if len(self._records) > self.kept:
+            del self._records[next(iter(self._records))]
+        return record
+
+    def acknowledge(self, parcel: Parcel, at: float) -> None:
+        """A body was taken at `at`, in seconds of the epoch."""
+        self.told += len(parcel.tellings)
+        for telling in parcel.tellings:
+            self.acknowledged[telling.kind] += 1
+            if not telling.acknowledged:
+                telling.answered_at = at
+                if telling.kind is Kind.RECEIPT:
+                    self.distinct += 1
+                    self.unknown -= telling.unanswered > 0
+            telling.acknowledged += 1
+
+    def no_answer(self, parcel: Parcel) -> None:
+        """A body was sent, and nobody knows what became of it."""
+        for telling in parcel.tellings:
+            self.unanswered[telling.kind] += 1
+            if telling.kind is Kind.RECEIPT and not telling.acknowledged and not telling.unanswered:
+                self.unknown += 1
+            telling.unanswered += 1
+
+    def page(self, after: int, limit: int) -> list[Record]:
+        """Up to `limit` of the kept messages whose number is greater than `after`, in order."""
+        first = next(iter(self._records), 1)
+        return [self._records[n] for n in islice(range(max(after + 1, first), self._numbers + 1), limit)]
+
+    def as_json(self) -> dict[str, Any]:
         """The body of `GET /sandbox/ledger`."""
+        receipts = self.acknowledged[Kind.RECEIPT]
         return {
-            "submissions": dict(sorted(self.submissions.items())),
-            "messages": dict(sorted(self.messages.items())),
+            "submissions": _sorted(self.submissions),
+            "messages": _sorted(self.messages),
+            "channels": _sorted(self.channels),
             "receipts": {
                 "planned": self.planned,
                 "told": self.told,
@@ -40,5 +131,22 @@ class Ledger:
                 "given_up": self.given_up,
                 "pending": self.pending,
             },
-            "answers": dict(sorted(self.answers.items())),
+            "answers": _sorted(self.answers),
+            "troubles": _sorted(self.troubles),
+            "receiver": {
+                "distinct": self.distinct,
+                "repeated": receipts - self.distinct,
+                "forged": self.acknowledged[Kind.FORGED],
+                "unreadable": self.acknowledged[Kind.UNREADABLE],
+                "unknown": self.unknown,
+                "unanswered": {
+                    "receipts": self.unanswered[Kind.RECEIPT],
+                    "forged": self.unanswered[Kind.FORGED],
+                    "unreadable": self.unanswered[Kind.UNREADABLE],
+                },
+            },
         }
+
+
+def _sorted(counts: Counter[str]) -> Numbers:
+    return dict(sorted(counts.items()))

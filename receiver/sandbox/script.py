@@ -5,18 +5,19 @@ from dataclasses import dataclass
 from typing import Final
 
 # A message always draws as many numbers, whatever its script: so a magic destination, or another
-# share, leaves the fates of all later messages as they were. 4 choices + the 4 steps of the longest script.
-DICE: Final = 8
+# share, leaves the fates of all later messages as they were. 4 choices + the 9 steps of the longest script.
+DICE: Final = 13
 JITTER: Final = 0.25  # a delay of 4 s is drawn from 3 to 5 s
 
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """What one receipt says: status, code and description in the platform's spelling."""
+    """What one receipt says: status, code, description and more in the platform's spelling."""
 
     status: str
     code: str
     description: str
+    additional: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,12 @@ class Step:
     word: Word
     repeats: int | None = None
     """The place of the step that is told again, byte for byte."""
+    device: int = 0
+    """Which of the recipient's devices it speaks of, where there are several."""
+    channel: str = ""
+    """The channel that it speaks of, where that is not the message's own: an RCS message that falls back to SMS."""
+    subtid: str = ""
+    """The node of the flow, or the sub-message, that it speaks of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +69,7 @@ UNDELIVERED_WORDS: Final = (
     Word("Undelivered", "7203", "Unknown subscriber"),
     Word("Undelivered", "7204", "No credit"),
     Word("Undelivered", "7201", "Failed at operator"),
+    Word("Undelivered", "7209", "Part of the message undelivered"),
 )
 FAILED_WORDS: Final = (
     INVALID_SENDER,
@@ -70,6 +78,14 @@ FAILED_WORDS: Final = (
     Word("Failed", "7111", "Spam"),
     Word("Failed", "7202", "Failed at platform"),
     Word("Failed", "7720", "Blocked"),
+    Word("Failed", "7006", "Internal error"),
+    Word("Failed", "7107", "Message too long"),
+    Word("Failed", "7205", "Binary message error"),
+    Word("Failed", "7210", "Billing configuration error"),
+    Word("Failed", "7211", "Billing configuration missing"),
+    Word("Failed", "7283", "Landline number"),
+    Word("Failed", "7302", "Rate limit exceeded"),
+    Word("Failed", "7607", "Message type not allowed"),
 )
 CARRIERS: Final = ("UKVOD", "UKTEF", "UKEE", "UKH3G")
 

@@ -13,12 +13,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from receiver.sandbox.answers import Code, Refused, refusal
-from receiver.sandbox.sandbox import Sandbox
+from receiver.sandbox.crowd import BadTelling
+from receiver.sandbox.sandbox import Sandbox, TooMuch
 from receiver.sandbox.settings import SandboxSettings
 
 log = logging.getLogger("receiver.sandbox")
 
 BODY_MAX: Final = 16 * 1024 * 1024  # 1,000 entries of 1,000 values of 16 bytes
+PAGE_MAX: Final = 1_000  # messages: some 2 MB of JSON
 JSON: Final[Mapping[str, str]] = {"content-type": "application/json"}
 
 
@@ -51,18 +53,44 @@ def build(settings: SandboxSettings) -> Starlette:
         except Refused as refused:
             return Response(refusal(refused), settings.refusal_status, JSON)
 
+    async def tell(request: Request) -> Response:
+        try:
+            body = await _read(request)
+            planned = await sandbox.tell(body or b"")
+        except ClientDisconnect:
+            return Response(status_code=400)
+        except BadTelling as bad:
+            return _json({"error": str(bad)}, 422)
+        except TooMuch:
+            return _json({"error": "too many receipts wait already"}, 429)
+        return _json(planned, 202)
+
     async def ledger(_: Request) -> Response:
-        return Response(msgspec.json.encode(sandbox.ledger.as_json()), 200, JSON)
+        return _json(sandbox.ledger.as_json())
+
+    async def told(request: Request) -> Response:
+        try:
+            after, limit = (int(request.query_params.get(name, n)) for name, n in (("after", 0), ("limit", 100)))
+        except ValueError:
+            return _json({"error": "after, limit: numbers"}, 400)
+        page = sandbox.ledger.page(max(after, 0), min(max(limit, 1), PAGE_MAX))
+        return _json({"messages": [record.as_json() for record in page], "next": page[-1].number if page else None})
 
     app = Starlette(
         routes=[
             Route("/resources/v1/messaging", messaging, methods=["POST"]),
+            Route("/sandbox/tell", tell, methods=["POST"]),
             Route("/sandbox/ledger", ledger, methods=["GET"]),
+            Route("/sandbox/ledger/messages", told, methods=["GET"]),
         ],
         lifespan=lifespan,
     )
     app.state.sandbox = sandbox
     return app
+
+
+def _json(body: object, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(body), status, JSON)
 
 
 async def _read(request: Request) -> bytes | None:

@@ -1,9 +1,10 @@
 """What the one who starts a sandbox chooses."""
 
 import ipaddress
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta, timezone
-from typing import Literal, get_args
+from typing import Final, Literal, get_args
 
 import httpx2
 
@@ -13,6 +14,10 @@ import httpx2
 #   value     one for each value of each entry
 #   suffixed  one for the whole request in the answer; receipts bear it with `_0`, `_1`, ... by value
 Transids = Literal["request", "entry", "value", "suffixed"]
+
+# How receipts are told: as documented, or with all that has been seen to go wrong.
+Profile = Literal["honest", "hostile"]
+PROFILES: Final[Mapping[str, Profile]] = {"honest": "honest", "hostile": "hostile"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +30,8 @@ class SandboxSettings:
     """What the platform's own delays are multiplied by: 0.05 is twenty times as fast, 0 is at once."""
     seed: int = 0
     """Decides the fate and the pace of the first message, the second, ... in order of arrival."""
+    profile: Profile = "honest"
+    """Whether receipts are told as documented, or with all that has been seen to go wrong."""
     transids: Transids = "request"
     zone: timedelta = timedelta(0)
     """The tenant's zone as an offset from UTC, whole minutes; zero is written `Z`."""
@@ -33,11 +40,11 @@ class SandboxSettings:
     strangers: bool = False
     """Whether receipts may be told to a host that isn't loopback."""
     undelivered: float = 0.03
-    """The share of ordinary sms numbers that are told Undelivered."""
+    """The share of ordinary messages that are told Undelivered; the hostile profile has shares of its own."""
     failed: float = 0.02
-    """The share of ordinary sms numbers that are told Failed."""
+    """The share of ordinary messages that are told Failed."""
     silent: float = 0.0
-    """The share of ordinary sms numbers that are never told of."""
+    """The share of ordinary messages that are never told of."""
     timeout: float = 10.0
     """Seconds that an answer to a receipt is waited for; not scaled by `speed`."""
     retries: tuple[float, ...] = (60.0, 60.0, 60.0)
@@ -45,7 +52,9 @@ class SandboxSettings:
     tellers: int = 32
     """The most receipts on their way at one time."""
     pending_max: int = 200_000
-    """The most receipts that wait to be told (about 100 MB); a request beyond it is answered 7020."""
+    """The most receipts that wait to be told (about 250 MB); a request beyond it is answered 7020."""
+    kept: int = 50_000
+    """The most messages of which the ledger keeps each receipt (about 150 MB); older ones are only counted."""
     refusal_status: int = 200
     """The HTTP status of a refusal: 200 as documented, 400 as also seen."""
 
@@ -67,6 +76,7 @@ class SandboxSettings:
                 (not self.keys or not all(self.keys), "keys: at least one, none of them empty"),
                 (not 0 <= self.speed <= 1000, "speed: 0 to 1000"),
                 (self.transids not in get_args(Transids), f"transids: one of {get_args(Transids)}"),
+                (self.profile not in PROFILES, f"profile: one of {tuple(PROFILES)}"),
                 (abs(self.zone) >= timedelta(days=1), "zone: less than a day"),
                 (self.zone % timedelta(minutes=1) != timedelta(0), "zone: whole minutes"),
                 (min(shares) < 0 or sum(shares) > 1, "undelivered, failed, silent: shares, at most 1 in all"),
@@ -74,6 +84,7 @@ class SandboxSettings:
                 (any(wait < 0 for wait in self.retries), "retries: no negative seconds"),
                 (self.tellers < 1, "tellers: at least 1"),
                 (self.pending_max < 1, "pending_max: at least 1"),
+                (self.kept < 1, "kept: at least 1"),
                 (self.refusal_status not in (200, 400), "refusal_status: 200 or 400"),
             )
             if bad

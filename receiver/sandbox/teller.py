@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import heapq
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -12,13 +13,12 @@ from typing import Final
 import httpx2
 
 from receiver.sandbox.ledger import Ledger
-from receiver.sandbox.receipt import Notification, body
+from receiver.sandbox.parcel import Fault, Parcel
+from receiver.sandbox.post import Poster, Unanswered, Unreachable
 from receiver.sandbox.settings import SandboxSettings
 
 log = logging.getLogger("receiver.sandbox")
 
-# Below the 5 s after which uvicorn closes an idle connection: a receipt sent into a closing one is lost.
-KEEPALIVE: Final = 2.0
 TAKEN: Final = frozenset({200, 201})
 # After these the platform never tries again; after all others it does.
 DROPPED: Final = frozenset(
@@ -43,19 +43,21 @@ def verdict(status: int) -> Verdict:
 
 @dataclass(slots=True, eq=False)
 class Errand:
-    """The receipts of one message on their way to one notifyurl.
+    """The bodies of one message on their way to one notifyurl.
 
     They are first tried in order, each after the one before was answered or timed out; a further try
     waits on its own, so that a Submitted that was refused lands after Delivered.
     """
 
     url: httpx2.URL
-    receipts: Sequence[tuple[float, Notification]]
-    """When each is due, by the loop's clock, and what it says."""
+    began: float
+    """The submission, by the loop's clock; each parcel is due its offset later."""
+    parcels: Sequence[Parcel]
+    transid: str = ""
     spread: float = 1.0
     """What the waits before further tries are multiplied by."""
     tried: asyncio.Future[None] | None = None
-    """Done when each receipt was tried once, or when the teller ends."""
+    """Done when each body was tried once, or when the teller ends."""
 
 
 @dataclass(slots=True, order=True)
@@ -65,7 +67,12 @@ class _Try:
     errand: Errand = field(compare=False)
     place: int = field(compare=False)
     earlier: int = field(compare=False, default=0)
-    """How many tries of this receipt went before."""
+    """How many tries of this body went before."""
+
+    @property
+    def parcel(self) -> Parcel:
+        """What is to be told."""
+        return self.errand.parcels[self.place]
 
 
 class Teller:
@@ -93,7 +100,7 @@ class Teller:
         """Tells the receipts of `errand` in their time; raises RuntimeError when closed."""
         if self._closing:
             raise RuntimeError("the teller is closed")
-        self._ledger.planned += len(errand.receipts)
+        self._ledger.planned += sum(len(parcel.tellings) for parcel in errand.parcels)
         if errand.tried is not None:
             self._awaited.add(errand.tried)
             errand.tried.add_done_callback(self._awaited.discard)
@@ -104,20 +111,13 @@ class Teller:
         if self._started:
             raise RuntimeError("the teller was run before")
         self._started = True
-        limits = httpx2.Limits(
-            max_connections=self._settings.tellers,
-            max_keepalive_connections=self._settings.tellers,
-            keepalive_expiry=KEEPALIVE,
-        )
+        poster = Poster()
         try:
-            # No proxy of the environment: what is meant for loopback must not leave the machine.
-            async with httpx2.AsyncClient(
-                timeout=None, limits=limits, trust_env=False, follow_redirects=False
-            ) as client:
-                try:
-                    await self._walk(client)
-                finally:
-                    await self._stop_trying()
+            try:
+                await self._walk(poster)
+            finally:
+                await self._stop_trying()
+                poster.close()
         finally:
             self._closing = True
             for waiter in tuple(self._awaited):
@@ -133,12 +133,12 @@ class Teller:
         for waiter in tuple(self._awaited):
             _finish(waiter)
 
-    async def _walk(self, client: httpx2.AsyncClient) -> None:
+    async def _walk(self, poster: Poster) -> None:
         loop = asyncio.get_running_loop()
         while not self._closing:
             self._wake.clear()
             while self._heap and self._heap[0].due <= loop.time() and len(self._busy) < self._settings.tellers:
-                task = loop.create_task(self._try(client, heapq.heappop(self._heap)))
+                task = loop.create_task(self._try(poster, heapq.heappop(self._heap)))
                 self._busy.add(task)
                 task.add_done_callback(self._tried)
             timer = None
@@ -159,47 +159,79 @@ class Teller:
         self._busy.discard(task)
         self._wake.set()
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._ledger.given_up += 1
             log.error("receipt_try_broke", exc_info=error)
 
-    async def _try(self, client: httpx2.AsyncClient, at: _Try) -> None:
+    async def _try(self, poster: Poster, at: _Try) -> None:
         try:
-            meaning = await self._post(client, at.errand.url, at.errand.receipts[at.place][1])
+            meaning = await self._tell(poster, at)
             self._judge(at, meaning)
+        except Exception:
+            self._ledger.given_up += len(at.parcel.tellings)
+            raise
         finally:
             if at.earlier == 0:
                 self._next(at.errand, at.place + 1)
 
-    async def _post(self, client: httpx2.AsyncClient, url: httpx2.URL, told: Notification) -> Verdict:
+    async def _tell(self, poster: Poster, at: _Try) -> Verdict:
+        """What came of one try, entered in the ledger."""
+        parcel = at.parcel
+        fault = parcel.faults[at.earlier] if at.earlier < len(parcel.faults) else None
+        if fault is Fault.NOT_SENT:
+            self._ledger.answers[fault.value] += 1
+            return Verdict.AGAIN
+        sent_at = time.time()
         try:
             async with asyncio.timeout(self._settings.timeout):
-                answer = await client.post(url, content=body(told), headers={"content-type": "application/json"})
+                status = await self._send(poster, parcel.url or at.errand.url, parcel.body(), fault)
         except TimeoutError:
-            self._ledger.answers["timeout"] += 1
-            return Verdict.AGAIN
-        except httpx2.HTTPError:
+            return self._unanswered(parcel, sent_at, "timeout")
+        except Unanswered:
+            return self._unanswered(parcel, sent_at, "unreachable")
+        except Unreachable:
             self._ledger.answers["unreachable"] += 1
             return Verdict.AGAIN
-        self._ledger.answers[str(answer.status_code)] += 1
-        return verdict(answer.status_code)
+        if status is None:
+            return self._unanswered(parcel, sent_at, Fault.NOT_READ.value)
+        self._ledger.answers[str(status)] += 1
+        _sent(parcel, sent_at)
+        if status >= 500:
+            self._ledger.no_answer(parcel)  # it may have been stored before something broke
+        elif status not in TAKEN:
+            for telling in parcel.tellings:
+                telling.refused += 1
+        return verdict(status)
+
+    @staticmethod
+    async def _send(poster: Poster, url: httpx2.URL, body: bytes, fault: Fault | None) -> int | None:
+        if fault is Fault.NOT_READ:
+            await poster.post_and_hang_up(url, body)
+            return None
+        return await poster.post(url, body)
+
+    def _unanswered(self, parcel: Parcel, sent_at: float, why: str) -> Verdict:
+        self._ledger.answers[why] += 1
+        self._ledger.no_answer(parcel)
+        _sent(parcel, sent_at)
+        return Verdict.AGAIN
 
     def _judge(self, at: _Try, meaning: Verdict) -> None:
+        parcel = at.parcel
         if meaning is Verdict.TOLD:
-            self._ledger.told += 1
+            self._ledger.acknowledge(parcel, time.time())
         elif meaning is Verdict.DROPPED:
-            self._ledger.dropped += 1
-            log.warning("receipt_dropped", extra={"transid": at.errand.receipts[at.place][1].transid})
+            self._ledger.dropped += len(parcel.tellings)
+            log.warning("receipt_dropped", extra={"transid": at.errand.transid})
         elif at.earlier < len(self._waits):
             wait = self._waits[at.earlier] * at.errand.spread
             due = asyncio.get_running_loop().time() + wait
             self._push(due, at.errand, at.place, at.earlier + 1)
         else:
-            self._ledger.given_up += 1
-            log.warning("receipt_given_up", extra={"transid": at.errand.receipts[at.place][1].transid})
+            self._ledger.given_up += len(parcel.tellings)
+            log.warning("receipt_given_up", extra={"transid": at.errand.transid})
 
     def _next(self, errand: Errand, place: int) -> None:
-        if place < len(errand.receipts):
-            self._push(errand.receipts[place][0], errand, place, 0)
+        if place < len(errand.parcels):
+            self._push(errand.began + errand.parcels[place].offset, errand, place, 0)
         elif errand.tried is not None:
             _finish(errand.tried)
 
@@ -212,3 +244,9 @@ class Teller:
 def _finish(waiter: asyncio.Future[None]) -> None:
     with contextlib.suppress(asyncio.InvalidStateError):
         waiter.set_result(None)
+
+
+def _sent(parcel: Parcel, at: float) -> None:
+    for telling in parcel.tellings:
+        if telling.sent_at is None or at < telling.sent_at:
+            telling.sent_at = at

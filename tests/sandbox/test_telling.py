@@ -50,6 +50,16 @@ def test_a_receipt_answered_400_is_dropped_for_ever() -> None:
         assert await ledger_of(on) == {
             "submissions": {"1001": 1},
             "messages": {"delivered": 1},
+            "channels": {"sms": 1},
+            "troubles": {},
+            "receiver": {
+                "distinct": 1,
+                "repeated": 0,
+                "forged": 0,
+                "unreadable": 0,
+                "unknown": 0,
+                "unanswered": {"receipts": 0, "forged": 0, "unreadable": 0},
+            },
             "receipts": {"planned": 2, "told": 1, "dropped": 1, "given_up": 0, "pending": 0},
             "answers": {"200": 1, "400": 1},
         }
