@@ -152,6 +152,7 @@ def test_no_fact_is_both_positive_and_negative() -> None:
 
 NORMAL = {
     (Channel.SMS, Fact.DELIVERED, Fact.UNDELIVERED),
+    (Channel.OTHER, Fact.DELIVERED, Fact.UNDELIVERED),
     (Channel.MMS, Fact.DELIVERED, Fact.UNDELIVERED),
     (Channel.RCS, Fact.DELIVERED, Fact.UNDELIVERED),
     (Channel.RCS, Fact.READ, Fact.UNDELIVERED),

@@ -41,7 +41,9 @@ def played(postgres: str, template: str, tmp_path_factory: pytest.TempPathFactor
     with (
         cloned(postgres, template, "loop") as database,
         sandbox_platform(speed=0.05) as platform,
-        receiver_process(database, folder, platform_url=platform.url) as receiver,
+        receiver_process(
+            database, folder, platform_url=platform.url, RECEIVER_SIGNATURE_SECRET="a secret that is checked when used"
+        ) as receiver,
     ):
         key = database.key()
         with receiver.client(key) as api:
@@ -115,6 +117,7 @@ def test_told_twice_counts_once(played: Played) -> None:
 
 
 def test_the_figures_have_the_names_and_labels_that_dashboards_use(played: Played) -> None:
+    played.api.post("/notify/not-a-token")
     samples = scraped(played)
     for name, labels in METRICS.items():
         assert name in samples, name
