@@ -104,6 +104,10 @@ def leg_digest(subtid: str, destination: str) -> Digest:
     return leg_of(subtid, normalise_destination(destination))
 
 
+# Under this an event's transid is filed: it has no recipient, and its children have legs of their own.
+NO_LEG = Digest(bytes(16))
+
+
 def leg_of(subtid: str, recipient: str) -> Digest:
     """`leg_digest` of a recipient that is normalised already."""
     return digest(f"{subtid}\0{recipient}")

@@ -89,10 +89,6 @@ begin
            bit_or(t.fact) as facts,
            (array_agg(t.reason_key order by t.reason_key desc) filter (where t.reason_key is not null))[1] as reason_key,
            (array_agg(t.reason_class order by t.reason_key desc) filter (where t.reason_key is not null))[1] as reason_class,
-           count(*) filter (where t.fact & 16384 <> 0) as clicks,
-           count(*) filter (where t.fact & 32768 <> 0) as complaints,
-           max(t.at) filter (where t.fact & 16384 <> 0) as clicked_at,
-           max(t.at) filter (where t.fact & 32768 <> 0) as complained_at,
            min(t.at) filter (where t.fact & 2 <> 0) as accepted_at,
            min(t.at) filter (where t.fact & 4 <> 0) as submitted_at,
            min(t.at) filter (where t.fact & 2048 <> 0) as delivered_at,
@@ -116,10 +112,9 @@ begin
                         group by r.channel, r.destination_key, r.subtid, r.device
                        having bit_or(r.fact) & bit_or(r.clash) <> 0)
                 else false end as conflict,
-           m.clicks + b.clicks as clicks,
-           m.complaints + b.complaints as complaints,
-           greatest(m.clicked_at, b.clicked_at) as clicked_at,
-           greatest(m.complained_at, b.complained_at) as complained_at,
+           coalesce(f.clicks, 0) as clicks,
+           coalesce(f.complaints, 0) as complaints,
+           f.clicked_at, f.complained_at,
            least(m.accepted_at, b.accepted_at) as accepted_at,
            least(m.submitted_at, b.submitted_at) as submitted_at,
            least(m.delivered_at, b.delivered_at) as delivered_at,
@@ -127,6 +122,13 @@ begin
            least(m.failed_at, b.failed_at) as failed_at,
            least(m.transid collate "C", b.transid) as transid
       from best b join message_state m on m.id = b.id
+      left join lateral (      -- seldom: a last time may also go back, when a telling turns out to be an older one
+        select count(*) filter (where r.fact & 16384 <> 0) as clicks,
+               count(*) filter (where r.fact & 32768 <> 0) as complaints,
+               max(coalesce(r.told_at, r.received_at)) filter (where r.fact & 16384 <> 0) as clicked_at,
+               max(coalesce(r.told_at, r.received_at)) filter (where r.fact & 32768 <> 0) as complained_at
+          from receipt r where r.message_id = m.id and r.feed <= 4 and r.fact & 49152 <> 0
+      ) f on (m.facts | b.facts) & 49152 <> 0
   ),
   upd as (
     update message_state m
@@ -230,7 +232,7 @@ begin
     earlier as (
       update receipt r set received_at = h.at
         from heard h where r.message_id = h.id and r.fingerprint = h.fingerprint and r.received_at > h.at
-      returning r.message_id, r.fact & ~49152 as fact, r.rank, r.received_at)     -- a click or complaint counted already
+      returning r.message_id, r.fact, r.rank, r.received_at)
     select array_cat(v_ids, array_agg(e.message_id)), array_cat(v_facts, array_agg(e.fact)),
            array_cat(v_ranks, array_agg(e.rank)), array_cat(v_reason_keys, array_agg(null::bytea)),
            array_cat(v_reason_classes, array_agg(null::smallint)), array_cat(v_times, array_agg(e.received_at)),
@@ -256,7 +258,8 @@ begin
 end $f$;
 
 -- Finds the message of each receipt: our id in the correlationid; the submission of the URL with its destination or its
--- only message; the key. Never by phone number alone. An event (channel 14) is no message that arrives: the receipt is of
+-- only message; the key. Never by phone number alone. Forged is what comes in under the URL of one submission and names
+-- a message of another, by our id or by its key. An event (channel 14) is no message that arrives: the receipt is of
 -- its child, told apart by channel, flow node and destination; event_id says so where the child is not born yet, too.
 create function find_messages_v1(p_oldest uuid, p_group told_v1[])
 returns table (n bigint, message_id uuid, forged boolean, event_id uuid) language plpgsql volatile as $f$
@@ -264,7 +267,7 @@ returns table (n bigint, message_id uuid, forged boolean, event_id uuid) languag
 begin
   return query
   select t.ordinality, case when e.event_id is null then coalesce(a.id, b.id, c.id) else d.id end,
-         coalesce(t.submission_id is not null and a.submission_id is distinct from t.submission_id and a.id is not null, false),
+         coalesce(coalesce(a.submission_id, c.submission_id) <> t.submission_id, false),
          e.event_id
     from unnest(p_group) with ordinality t
     left join lateral (
@@ -278,8 +281,9 @@ begin
     left join lateral (
       -- a flow's node (subtid) tells observed messages apart; what an answer filed is ours whatever node tells of it,
       -- and an event's transid (filed without a leg) is that of all its children
-      select k.message_id as id, i.channel from message_key k left join message i on i.id = k.message_id
-       where a.id is null and b.id is null and k.transid_key = t.transid_key
+      select k.message_id as id, i.channel, case when i.origin = 1 then i.submission_id end as submission_id
+        from message_key k left join message i on i.id = k.message_id
+       where a.id is null and (b.id is null or t.transid is not null) and k.transid_key = t.transid_key
          and k.leg_key in (t.issued_leg_key, t.leg_key, '\x00000000000000000000000000000000')
          and k.tenant = t.tenant and k.message_id >= p_oldest
          and (k.leg_key = t.leg_key or i.origin = 1)
@@ -315,9 +319,12 @@ begin
             where k.transid_key = c.transid_key and k.tenant = c.tenant and k.message_id >= p_oldest
               and k.leg_key in (c.leg_key, c.issued_leg_key)
               and (k.leg_key = c.leg_key or exists (select from message i where i.id = k.message_id and i.origin = 1)))
-     and not exists (
+     and (not exists (      -- one of ours in this group is going to have it, unless an observed one has it already
            select from unnest(p_claims) o
             where o.issued and o.transid_key = c.transid_key and o.leg_key = c.issued_leg_key and o.tenant = c.tenant)
+       or exists (
+           select from message_key k
+            where k.transid_key = c.transid_key and k.leg_key = c.issued_leg_key and k.tenant = c.tenant))
    order by c.transid_key, c.leg_key, c.tenant, c.issued desc, c.ordinality
   on conflict do nothing;                                    -- waits for a birth in flight
 end $f$;
@@ -347,7 +354,7 @@ returns table (owner uuid, ours uuid) language plpgsql volatile as $f$
 begin
   return query
   with held as materialized (
-    select k.tenant, k.transid_key, k.leg_key, k.message_id, m.destination_key, m.channel
+    select k.tenant, k.transid_key, k.leg_key, k.message_id, m.destination_key, m.channel, m.parent_id
       from (select distinct c.tenant, c.transid_key from unnest(p_claims) c where c.issued) c
       join message_key k on k.transid_key = c.transid_key and k.tenant = c.tenant and k.message_id >= p_oldest
       join message m on m.id = k.message_id and m.origin = 2
@@ -358,7 +365,7 @@ begin
     join message m on m.id = c.message_id
     left join message_key k on m.channel = 14 and k.transid_key = uuid_send(m.id)
      and k.leg_key = child_leg_v1(h.channel, h.leg_key) and k.tenant = h.tenant
-   where case when m.channel = 14 then k.message_id <> h.message_id      -- another is that child already
+   where case when m.channel = 14 then h.parent_id = m.id and k.message_id <> h.message_id   -- another is that child already
               else h.leg_key = c.leg_key or h.destination_key = m.destination_key end
    order by h.message_id, h.leg_key = c.leg_key desc, c.message_id, k.generation;
 end $f$;
@@ -412,11 +419,13 @@ begin
   insert into change (at, message_id, version, tenant, origin, channel, old_state, new_state,
                       old_class, new_class, old_conflict, new_conflict)
   select p_at, d.id, d.version, d.tenant, d.origin, d.channel, d.state, null, d.reason_class, null, d.conflict, null
-    from dead d order by d.id;
+    from dead d where d.version > 1 order by d.id;      -- one that was born in this group has not come into the log
 
   update message_key k set message_id = v.id
     from unnest(p_owners, p_ours) as v(owner, id)
-   where k.transid_key in (select c.transid_key from unnest(p_claims) c) and k.message_id = v.owner;
+   where k.message_id = v.owner
+     and k.transid_key in (select c.transid_key from unnest(p_claims) c
+                           union select uuid_send(m.parent_id) from message m where m.id = any(p_owners));
 
   with ins as (
     insert into receipt as r (message_id, fingerprint, feed, copied, elsewhere, channel, fact, rank, clash, reason_key,
@@ -439,7 +448,7 @@ begin
     update receipt r set received_at = c.received_at
       from unnest(p_owners, p_ours) as v(owner, id) join receipt c on c.message_id = v.owner
      where r.message_id = v.id and r.fingerprint = c.fingerprint and r.told_at is null and r.received_at > c.received_at
-    returning r.message_id, r.fact & ~49152 as fact, r.rank, r.received_at)       -- a click or complaint counted already
+    returning r.message_id, r.fact, r.rank, r.received_at)
   select array_cat(v_ids, array_agg(e.message_id)), array_cat(v_facts, array_agg(e.fact)),
          array_cat(v_ranks, array_agg(e.rank)), array_cat(v_reason_keys, array_agg(null::bytea)),
          array_cat(v_reason_classes, array_agg(null::smallint)), array_cat(v_times, array_agg(e.received_at)),

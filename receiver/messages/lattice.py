@@ -252,7 +252,7 @@ class Fold:
     clicks: int = 0
     complaints: int = 0
     times: dict[str, datetime] = field(default_factory=dict)
-    last_times: dict[str, datetime] = field(default_factory=dict, compare=False)
+    last_times: dict[str, datetime] = field(default_factory=dict)
 
 
 TIMES = {

@@ -64,7 +64,14 @@ class _Anything(PathConvertor):
     regex = r"[\s\S]*"
 
 
+class _NearNotify(PathConvertor):
+    """`/notify` as people mistype it in a console: two slashes, dots, capitals."""
+
+    regex = r"[./]*[Nn][Oo][Tt][Ii][Ff][Yy]"
+
+
 register_url_convertor("anything", _Anything())
+register_url_convertor("near_notify", _NearNotify())
 
 
 class NotifyDoor:
@@ -78,7 +85,12 @@ class NotifyDoor:
 
     def routes(self) -> list[Route]:
         """Any path below /notify, any method: a 404 or a 405 would lose a receipt for ever, a 401 is told again."""
-        return [Route("/notify", self), Route("/notify/{token:anything}", self)]
+        return [
+            Route("/notify", self),
+            Route("/notify/{token:anything}", self),
+            Route("/{near:near_notify}", self),
+            Route("/{near:near_notify}/{token:anything}", self),
+        ]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -94,7 +106,7 @@ class NotifyDoor:
         await send(answer[1] if scope["method"] != "HEAD" else {"type": "http.response.body", "body": b""})
 
     async def _handle(self, scope: Scope, receive: Receive) -> Answer | None:
-        token = self._tokens.read(scope["path_params"].get("token", "").rstrip("/"))
+        token = self._tokens.read(scope["path_params"].get("token", "").strip("/"))
         tenant = self._tenant_of(token.tenant) if token else None
         if token is None or tenant is None:
             return self._refuse(Refusal.ADDRESS, "none")
@@ -111,6 +123,8 @@ class NotifyDoor:
             return NOT_NOW  # half a body, and the server ends or nothing more comes: it is told again
         if body is None:
             return None  # the other side went away in the middle: nobody to answer
+        if not _is_whole(body, scope["headers"]):
+            return NOT_NOW
         try:
             return await self._judge(body, token, tenant, scope)
         except (NotDurable, asyncio.CancelledError):  # cancelled: the server ends, and its grace is over
@@ -157,6 +171,15 @@ class NotifyDoor:
 
 class _TooLarge(Exception):
     pass
+
+
+def _is_whole(body: bytes, headers: list[tuple[bytes, bytes]]) -> bool:
+    """Whether this is the body that was announced: after an `Upgrade` the server hands us none of it."""
+    announced = dict(headers)
+    length = announced.get(b"content-length")
+    if length is not None:
+        return length.isdigit() and int(length) == len(body)
+    return bool(body) or not (b"transfer-encoding" in announced or b"upgrade" in announced)
 
 
 def _log_fault(error: Exception) -> None:

@@ -8,7 +8,7 @@ import asyncpg
 import msgspec
 
 from receiver.database.pool import Connection, Pool
-from receiver.ids import Digest, MessageId, leg_digest, transid_root
+from receiver.ids import NO_LEG, Digest, MessageId, leg_digest, transid_root
 from receiver.messages.changes import Change
 from receiver.messages.lattice import Channel, Fact
 from receiver.messages.store import MOST_TRIES, apply_known, connect, may_try_again
@@ -40,7 +40,7 @@ async def settle(
     """
     told = [_told(claim, load, recipient, item, answer, at) for recipient, item in _items(load.recipients, answer)]
     ids = [MessageId(recipient.message_id) for recipient in load.recipients]
-    keys = _keys(claim, load.recipients, answer)
+    keys = _keys(Channel(load.channel), load.recipients, answer)
     feed = Feed.ANSWER if answer.http_status is not None else Feed.OWN
     changes: list[Change] = []
     async with pool.acquire() as connection:
@@ -118,14 +118,18 @@ def _told(claim: Claim, load: Load, recipient: Recipient, item: AnswerItem, answ
     )
 
 
-def _keys(claim: Claim, recipients: Sequence[Recipient], answer: Answer) -> list[tuple[Digest, Digest, MessageId]]:
-    """Under which transid each message is filed. Where the numbers differ, under each of them: the recipient tells."""
-    if answer.outcome is not Outcome.ACCEPTED:
-        return []
+def _keys(channel: Channel, recipients: Sequence[Recipient], answer: Answer) -> list[tuple[Digest, Digest, MessageId]]:
+    """Under which transid each message is filed. Where the numbers differ, under each of them: the recipient tells.
+
+    Of events nothing but their own transid can tell: one that they share says of none.
+    """
     each = len(answer.items) == len(recipients)
+    if answer.outcome is not Outcome.ACCEPTED or (channel is Channel.EVENT and not each):
+        return []
     keys: dict[tuple[Digest, Digest], MessageId] = {}
     for index, recipient in enumerate(recipients):
-        leg, identity = leg_digest("", recipient.value), MessageId(recipient.message_id)
+        leg = NO_LEG if channel is Channel.EVENT else leg_digest("", recipient.value)
+        identity = MessageId(recipient.message_id)
         for item in (answer.items[index],) if each else answer.items:
             if item.transid and item.code == QUEUED and len(keys) < MOST_KEYS:
                 keys[transid_digest(transid_root(item.transid)), leg] = identity

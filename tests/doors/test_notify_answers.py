@@ -331,3 +331,35 @@ def test_no_token_and_no_secret_is_in_the_log_at_any_level(receiver: Receiver) -
             assert tokens.sign(tenant)[:24] not in text
     for secret in (SECRET, PREVIOUS, SIGNS, SIGNED_BEFORE, BASIC, KEY_BEFORE, "Basic", "0" * 64, "/notify/", "4477009"):
         assert secret not in text
+
+
+@pytest.mark.parametrize("upgrade", ["h2c", "websocket"])
+def test_a_body_that_the_server_withholds_after_an_upgrade_is_never_acknowledged(
+    receiver: Receiver, upgrade: str
+) -> None:
+    before = receiver.database.value("select count(*) from quarantine")
+    url = httpx2.URL(receiver.notify_url())
+    raw = delivered(f"t-upgrade-{upgrade}")
+    head = (
+        f"POST {url.path} HTTP/1.1\r\nHost: {url.host}\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: {upgrade}\r\n"
+        f"HTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABkAAQBAAAAAAUAAEAA\r\nContent-Length: {len(raw)}\r\n\r\n"
+    )
+    with socket.create_connection((url.host, url.port or 80), 10) as wire:
+        wire.sendall(head.encode() + raw)
+        answer = wire.recv(4096)
+    kept = receiver.database.value("select count(*) from receipt where position($1::bytea in raw) > 0", raw)
+    assert answer.startswith(b"HTTP/1.1 200") == bool(kept), answer
+    assert kept or answer.startswith(b"HTTP/1.1 503"), answer
+    assert receiver.database.value("select count(*) from quarantine") == before
+
+
+@pytest.mark.parametrize("typed", ["//notify/", "/./notify/", "/Notify/", "/notify//"])
+def test_an_address_that_was_mistyped_still_reaches_the_door(receiver: Receiver, typed: str) -> None:
+    url = httpx2.URL(receiver.notify_url())
+    raw = delivered(f"t-typed-{typed}")
+    token = url.path.rpartition("/")[2]
+    head = f"POST {typed}{token} HTTP/1.1\r\nHost: {url.host}\r\nContent-Length: {len(raw)}\r\n\r\n"
+    with socket.create_connection((url.host, url.port or 80), 10) as wire:
+        wire.sendall(head.encode() + raw)
+        assert wire.recv(4096).startswith(b"HTTP/1.1 200")
+    assert receiver.database.value("select count(*) from receipt where position($1::bytea in raw) > 0", raw) == 1

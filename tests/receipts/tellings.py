@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from receiver.database.pool import Connection
 from receiver.ids import SubmissionId, TenantId
-from receiver.messages.lattice import TIMES, Fact, Fold, State, fold
+from receiver.messages.lattice import LAST_TIMES, TIMES, Fact, Fold, State, fold
 from receiver.messages.told import Told
 from receiver.receipts.receipt import Source, read
 
@@ -103,6 +103,7 @@ def fold_of(row: asyncpg.Record) -> Fold:
         clicks=row["clicks"],
         complaints=row["complaints"],
         times={name: row[name] for name in TIMES if row[name] is not None},
+        last_times={name: row[name] for name in LAST_TIMES if row[name] is not None},
     )
 
 

@@ -333,3 +333,55 @@ def test_a_key_of_an_older_generation_is_found_and_not_born_again(database: Data
         assert await connection.fetchval("select count(*) from message") == 2
 
     with_connection(database, work)
+
+
+def test_a_transid_of_another_submission_under_a_url_is_not_believed(database: Database) -> None:
+    tenant = database.tenant()
+
+    async def work(connection: Connection) -> None:
+        (message,), _ = await issue(connection, tenant, ONE)
+        await file_in_transaction(connection, tenant, "t-1", message)
+        _, several = await issue(connection, tenant, TWO, "447700900003")
+        (alone,), single = await issue(connection, tenant, TWO)
+        for submission in (several, single):
+            applied = await tell(connection, tenant, body(delivered(ONE), "t-1"), submission)
+            assert applied.results == ["forged"]
+        assert (await state(connection, message), await state(connection, alone)) == (State.QUEUED, State.QUEUED)
+
+    with_connection(database, work)
+
+
+def test_a_group_with_our_id_and_a_node_under_a_transid_that_was_observed_comes_to_our_message(
+    database: Database,
+) -> None:
+    tenant = database.tenant()
+
+    async def work(connection: Connection) -> None:
+        (message,), _ = await issue(connection, tenant, ONE)
+        await tell(connection, tenant, body(delivered(ONE, deliveryStatus="Submitted"), "t-1"))
+        group = [
+            told_of(body(delivered(ONE), "t-1", str(message)), tenant),
+            told_of(body(delivered(ONE, deliveryStatus="Read", subtid="5"), "t-1"), tenant),
+        ]
+        assert (await apply(connection, new_id(), now(), Feed.PUSH, group)).results == ["applied", "applied"]
+        assert await state(connection, message) is State.READ
+        live = "select count(*) from message_state where origin = 2 and merged_into is null"
+        assert await connection.fetchval(live) == 0
+
+    with_connection(database, work)
+
+
+def test_the_last_click_is_that_of_the_first_hearing_in_any_order(database: Database) -> None:
+    tenant = database.tenant()
+
+    async def work(connection: Connection) -> None:
+        for transid, order in (("t-1", (0, 5)), ("t-2", (5, 0))):
+            told = told_of(body(delivered(ONE, deliveryStatus="Clicked"), transid), tenant)
+            for minutes in order:
+                heard = told._replace(received_at=told.received_at + timedelta(minutes=minutes))
+                await apply(connection, new_id(), now(), Feed.PUSH, [heard])
+            row = await connection.fetchrow("select clicked_at, clicks from message_state where transid = $1", transid)
+            assert row is not None
+            assert (row["clicked_at"], row["clicks"]) == (told.received_at, 1)
+
+    with_connection(database, work)

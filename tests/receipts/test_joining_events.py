@@ -4,17 +4,17 @@ from typing import Any
 from uuid import UUID
 
 from receiver.database.pool import Connection
-from receiver.ids import Digest, MessageId, SubmissionId, TenantId
+from receiver.ids import NO_LEG, MessageId, SubmissionId, TenantId
 from receiver.messages.lattice import Channel, State
 from receiver.messages.store import connect as file_under
 from receiver.messages.told import transid_digest
-from receiver.sending import outbox
+from receiver.platform.wire import QUEUED, Answer, AnswerItem, Outcome, Recipient
+from receiver.sending import outbox, settle
 from receiver.sending.request import Asked, Request
 from tests.receipts.tellings import body
 from tests.receipts.test_joining import ONE, TWO, delivered, tell, with_connection
 from tests.support import Database, now
 
-NO_LEG = Digest(bytes(16))
 CHILDREN = """
 select s.channel, m.destination, s.state, m.id from message m join message_state s on s.id = m.id
  where m.parent_id = $1 and s.merged_into is null order by 1, 2, m.id
@@ -137,5 +137,37 @@ def test_a_receipt_for_another_submissions_event_is_not_believed(database: Datab
         applied = await tell(connection, tenant, body(sent("SMS", "Delivered", ONE), "t-1", str(event)), elsewhere)
         assert applied.results == ["forged"]
         assert await connection.fetchval("select count(*) from message where origin = 2") == 0
+
+    with_connection(database, work)
+
+
+def test_two_events_under_one_transid_keep_their_own_children(database: Database) -> None:
+    tenant = database.tenant()
+
+    async def work(connection: Connection) -> None:
+        (one, two), _ = await issue_events(connection, tenant, 2)
+        await tell(connection, tenant, body(sent("SMS", "Submitted", ONE), "t-1"))
+        await tell(connection, tenant, body(sent("SMS", "Failed", ONE), "other", str(two)))
+        async with connection.transaction():
+            keys = [(transid_digest("t-1"), NO_LEG, event) for event in (one, two)]
+            await file_under(connection, now(), tenant, keys)
+        await tell(connection, tenant, body(sent("SMS", "Delivered", ONE), "t-1", str(one)))
+        assert await children(connection, one) == [(Channel.SMS, ONE, State.DELIVERED)]
+        assert await children(connection, two) == [(Channel.SMS, ONE, State.FAILED)]
+
+    with_connection(database, work)
+
+
+def test_an_answer_files_an_event_where_its_receipts_look(database: Database) -> None:
+    tenant = database.tenant()
+
+    async def work(connection: Connection) -> None:
+        (event,), _ = await issue_events(connection, tenant, 1)
+        answered = Answer(Outcome.ACCEPTED, (AnswerItem(QUEUED, "t-1", "Queued"),), description="Queued")
+        keys = settle._keys(Channel.EVENT, [Recipient(event, "event", "")], answered)
+        async with connection.transaction():
+            await file_under(connection, now(), tenant, keys)
+        await tell(connection, tenant, body(sent("SMS", "Delivered", ONE, subtid="7"), "t-1"))
+        assert await children(connection, event) == [(Channel.SMS, ONE, State.DELIVERED)]
 
     with_connection(database, work)
