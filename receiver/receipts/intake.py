@@ -16,6 +16,7 @@ import asyncpg
 from receiver import metrics
 from receiver.database.pool import NOT_THERE, Connection, Pool
 from receiver.ids import Digest, TenantId, new_id
+from receiver.messages.store import MERGED_MEANWHILE
 from receiver.messages.told import Feed, Reject, Told
 from receiver.receipts.apply import apply
 from receiver.receipts.counting import count_group
@@ -151,6 +152,8 @@ class Intake:
             if isinstance(error, asyncpg.PostgresError) and (error.sqlstate or "")[:2] in NOT_THE_RECEIPT:
                 raise
             if len(receipts) + len(rejects) <= 1:
+                if getattr(error, "sqlstate", None) == MERGED_MEANWHILE:
+                    raise  # whatever stands in its way, the receipt is good: it is told again
                 await self._quarantine(connection, receipts, error)
                 return
             log.warning("group_refused", extra={"size": len(receipts), "sqlstate": getattr(error, "sqlstate", None)})

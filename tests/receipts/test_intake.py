@@ -67,6 +67,28 @@ def test_a_receipt_that_the_database_refuses_is_quarantined_and_its_neighbours_a
     assert database.value("select sum(quarantined) from intake") == 1
 
 
+def test_a_good_receipt_that_finds_no_way_is_told_again_and_never_quarantined(database: Database) -> None:
+    tenant = database.tenant()
+
+    async def work(taker: Intake, pool: Pool) -> None:
+        await taker.take(reading(delivered(99), tenant))
+        async with pool.acquire() as connection:
+            await connection.execute(
+                "update message_state set merged_into = id"
+            )  # a tombstone that its key still names
+        again = reading(delivered(99).replace(b"Delivered", b"Submitted"), tenant)
+        taken = [taker.take(again), *(taker.take(reading(delivered(n), tenant)) for n in range(3))]
+        results = await asyncio.gather(*taken, return_exceptions=True)
+        assert isinstance(results[0], intake.NotDurable)
+        async with pool.acquire() as connection:
+            await connection.execute("update message_state set merged_into = null")
+        await taker.take(again)
+
+    with_intake(database, work)
+    assert database.value("select count(*) from quarantine") == 0
+    assert database.value("select count(*) from receipt where status = 'Submitted'") == 1
+
+
 def test_a_full_queue_says_so_at_once_and_a_group_is_bounded_by_its_bytes(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
