@@ -292,6 +292,10 @@ def merged(first: Fold, second: Fold) -> Fold:
             name: min(belief.times[name] for belief in (first, second) if name in belief.times)
             for name in first.times.keys() | second.times.keys()
         },
+        last_times={
+            name: max(belief.last_times[name] for belief in (first, second) if name in belief.last_times)
+            for name in first.last_times.keys() | second.last_times.keys()
+        },
     )
 
 
