@@ -6,6 +6,8 @@
 create table tenant (
     id          smallint generated always as identity,
     name        text not null,
+    forward_to  text,                             -- where receipts go on to that have no notifyurl of a client's own
+    forwards    boolean not null default false,   -- whether any receipt of it may have to go on
     created_at  timestamptz not null default now(),
     constraint tenant_pk primary key (id),
     constraint tenant_name_unique unique (name)
@@ -36,23 +38,33 @@ create table week (
     constraint week_is_not_empty check (first_id < end_id)
 );
 
--- What a client handed us in one call.
+-- What a client handed us in one call. A call with an Idempotency-Key is found again by it for a day.
 create table batch (
-    id             uuid not null,
-    tenant         smallint not null,
-    created_at     timestamptz not null,
-    first_id       uuid not null,
-    last_id        uuid not null,
-    message_count  integer not null,
+    id               uuid not null,
+    tenant           smallint not null,
+    created_at       timestamptz not null,
+    first_id         uuid not null,
+    last_id          uuid not null,
+    message_count    integer not null,
+    idempotency_key  bytea,
+    request_digest   bytea,
+    answer_status    smallint,     -- of a drop-in door, which answers with the platform's word
+    answer           bytea,
     constraint batch_pk primary key (id),
-    constraint batch_range_in_order check (first_id <= last_id)
+    constraint batch_range_in_order check (first_id <= last_id),
+    constraint batch_idempotency_key_is_16_bytes check (octet_length(idempotency_key) = 16),
+    constraint batch_request_digest_is_16_bytes check (octet_length(request_digest) = 16)
 ) partition by range (id);
+
+create index batch_by_idempotency_key on batch (idempotency_key, id) where idempotency_key is not null;
 
 -- One HTTP call to the platform. `content` is what every recipient gets; erased with the final answer.
 create table submission (
     id             uuid not null,
     tenant         smallint not null,
     batch_id       uuid not null,
+    api            smallint not null,
+    notifyurl      text,           -- the client's own: receipts go on to it
     created_at     timestamptz not null,
     first_id       uuid not null,
     last_id        uuid not null,
@@ -84,13 +96,48 @@ create table outbox (
     message_count  integer not null,
     due_at         timestamptz not null,
     expires_at     timestamptz,
-    attempts       smallint not null default 0,
+    attempts       smallint not null default 0,   -- claims: fences those that were taken over
+    failures       smallint not null default 0,   -- tries that count for the backoff
     lease_until    timestamptz,
     constraint outbox_pk primary key (submission_id)
 ) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 200);
 
 create index outbox_due on outbox (tenant, priority desc, due_at, submission_id) where lease_until is null;
 create index outbox_leased on outbox (lease_until) where lease_until is not null;
+
+-- What all processes share of a tenant's way out: its rate, and what holds it up.
+create table lane (
+    tenant        smallint not null,
+    tokens        double precision not null default 0,   -- messages that may go out now; negative: a large call is paid off
+    refilled_at   timestamptz not null default now(),
+    pauses        smallint not null default 0,           -- times in a row that the platform was too busy
+    paused_until  timestamptz,
+    stopped_at    timestamptz,                            -- since the platform refused the credentials
+    stopped_code  text,
+    probe_at      timestamptz,                            -- when one queued submission may try again
+    constraint lane_pk primary key (tenant),
+    constraint lane_tenant_fk foreign key (tenant) references tenant (id)
+) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
+
+-- Receipts that go on to a client's own notifyurl. A row is born with its receipt and leaves when it was taken.
+create table forward (
+    id           uuid not null,
+    tenant       smallint not null,
+    message_id   uuid not null,
+    fingerprint  bytea not null,
+    url          text not null,
+    created_at   timestamptz not null,
+    due_at       timestamptz not null,
+    attempts     smallint not null default 0,
+    lease_until  timestamptz,
+    last_status  smallint,
+    last_error   text,
+    constraint forward_pk primary key (id),
+    constraint forward_once unique (message_id, fingerprint)
+) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 200);
+
+create index forward_due on forward (due_at, id) where lease_until is null;
+create index forward_leased on forward (lease_until) where lease_until is not null;
 
 -- Written once at birth; carries what is searched for.
 create table message (

@@ -40,6 +40,16 @@ class Outcome(Enum):
     NOT_SENT = "not_sent"
     UNCERTAIN = "uncertain"
     EXPIRED = "expired"
+    CANCELLED = "cancelled"
+
+
+class Trouble(Enum):
+    """Why a call will be tried again: what it does to the tenant's lane."""
+
+    CREDENTIALS = "credentials"  # stops the lane
+    THROTTLED = "throttled"  # slows it down, and does not count as a try
+    FAULT = "fault"  # counts, with backoff
+    UNREACHABLE = "unreachable"  # counts, with backoff
 
 
 @dataclass(frozen=True)
@@ -59,6 +69,12 @@ class Answer:
     items: tuple[AnswerItem, ...] = field(default=())
     http_status: int | None = None
     description: str | None = None
+    trouble: Trouble | None = None
+    """Of LATER and NOT_SENT: why."""
+    retry_after: float | None = None
+    """Seconds for which the platform asked us to wait."""
+    raw: bytes = field(default=b"", repr=False)
+    """The body as it came, for the doors that hand it on."""
 
     @property
     def code(self) -> str | None:

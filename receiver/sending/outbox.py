@@ -22,8 +22,8 @@ with b as (
   values ($1, $2, $3, $4, $5, $6)
 ),
 s as (
-  insert into submission (id, tenant, batch_id, created_at, first_id, last_id, message_count, content)
-  select u.id, $2, $1, $3, u.first_id, u.last_id, u.message_count, $7
+  insert into submission (id, tenant, batch_id, api, created_at, first_id, last_id, message_count, content)
+  select u.id, $2, $1, 1, $3, u.first_id, u.last_id, u.message_count, $7
     from unnest($8::uuid[], $9::uuid[], $10::uuid[], $11::int[]) as u(id, first_id, last_id, message_count)
 ),
 o as (
