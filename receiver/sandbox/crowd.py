@@ -7,11 +7,11 @@ from typing import Final
 import httpx2
 import msgspec
 
-from receiver.sandbox.answers import new_transid
 from receiver.sandbox.channels import FAMILIES
 from receiver.sandbox.receipt import Message
 from receiver.sandbox.script import CARRIERS
 from receiver.sandbox.settings import PROFILES, Profile, SandboxSettings, notify_target
+from receiver.sandbox.transids import new_transid
 
 MOST_MESSAGES: Final = 50_000  # in one call
 # One made-up message in so many bears a correlationid that looks like an id of a receiver: it must be text to it.
@@ -69,7 +69,7 @@ def read(body: bytes, settings: SandboxSettings) -> Wanted:
 def person(wanted: Wanted, number: int, roll: random.Random) -> Message:
     """The `number`-th made-up message: channels go round, all else is drawn; its transid is new in every run."""
     channel = wanted.channels[number % len(wanted.channels)]
-    destination, id_type = _recipient(FAMILIES[channel].recipient, roll)
+    destination, id_type = recipient(FAMILIES[channel].recipient, roll)
     return Message(
         channel=channel,
         destination=destination,
@@ -82,7 +82,7 @@ def person(wanted: Wanted, number: int, roll: random.Random) -> Message:
     )
 
 
-def _recipient(kind: str, roll: random.Random) -> tuple[str, str]:
+def recipient(kind: str, roll: random.Random) -> tuple[str, str]:
     """A recipient and the type of its id. Few enough that two messages to one recipient are common."""
     number = roll.randrange(1_000)
     match kind:

@@ -86,7 +86,8 @@ def plan(
     for offset, telling in tellings:
         troubles += _pack(parcels, offset, telling, roll)
     forger = roll.random()
-    if "forged" in of_message and (others := [v for v in victims if v.notifyurl != notifyurl]) and parcels:
+    others = [v for v in victims if v.notifyurl != notifyurl] if notifyurl is not None else []
+    if "forged" in of_message and others and parcels:
         parcels.append(Parcel(parcels[-1].offset, (_forged(others[int(forger * len(others))], sent_at),)))
     else:
         of_message.discard("forged")

@@ -1,17 +1,31 @@
 """What a sandbox did: counts since the start, and for the newest messages each receipt as it was told."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from itertools import islice
 from typing import Any, Final
 
 from receiver.sandbox.parcel import Kind, Parcel, Telling
 from receiver.sandbox.receipt import Message
+from receiver.sandbox.scenario import MESSAGING
+from receiver.sandbox.script import Step
 
 KEPT: Final = 50_000  # messages, of some 3 kB each: 150 MB
 
 Numbers = dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The call that a message came in by."""
+
+    path: str
+    sender: str
+    body: bytes
+    """Empty where it is too large to be kept."""
+    sent_at: datetime
 
 
 @dataclass(slots=True)
@@ -23,12 +37,19 @@ class Record:
     message: Message
     fate: str
     tellings: Sequence[Telling] = ()
+    steps: Sequence[tuple[float, Step]] = ()
+    """What happens to it, and when: seconds after it was sent. Told or not, it does."""
+    origin: Origin | None = None
+    """None: it was made up."""
+    answered: str = ""
+    """The transid of the answer, where receipts bear another."""
 
     def as_json(self) -> dict[str, Any]:
         """One entry of the ledger's page."""
         message = self.message
         return {
             "number": self.number,
+            "path": self.origin.path if self.origin else "",
             "transid": message.transid,
             "destination": message.destination,
             "destination_type": message.id_type,
@@ -46,7 +67,13 @@ class Ledger:
     kept: int = KEPT
     """The most messages of which each receipt is kept; older ones are only counted."""
     submissions: Counter[str] = field(default_factory=Counter)
-    """Requests by the code they were answered with."""
+    """Messaging v1 requests by the code they were answered with, or the trouble that they met."""
+    calls: dict[str, Counter[str]] = field(default_factory=dict)
+    """Those of the other paths, the same way."""
+    takings: Counter[str] = field(default_factory=Counter)
+    """For each correlationid how many submissions took it; some 200 bytes each, kept for good."""
+    taken_twice: int = 0
+    """Correlationids that more than one submission took."""
     messages: Counter[str] = field(default_factory=Counter)
     """Messages queued or made up, by the name of their fate."""
     channels: Counter[str] = field(default_factory=Counter)
@@ -72,6 +99,7 @@ class Ledger:
     unanswered: Counter[Kind] = field(default_factory=Counter)
     """Tellings in bodies that were sent, and of which nobody knows whether they were stored."""
     _records: dict[int, Record] = field(default_factory=dict)
+    _by_transid: dict[str, list[Record]] = field(default_factory=dict)
     _numbers: int = 0
 
     @property
@@ -79,18 +107,49 @@ class Ledger:
         """Receipts that wait for their time, for an answer or for another try."""
         return self.planned - self.told - self.dropped - self.given_up
 
-    def add(self, message: Message, fate: str, parcels: Sequence[Parcel], troubles: Sequence[str] = ()) -> Record:
-        """Takes a message into the books."""
+    def answer(self, path: str, word: str) -> None:
+        """Counts an answer, or the trouble that stood in for one."""
+        counts = self.submissions if path == MESSAGING else self.calls.setdefault(path, Counter())
+        counts[word] += 1
+
+    def take(self, correlationids: Iterable[str]) -> None:
+        """Counts a submission that was taken, under each correlationid that it named."""
+        for one in set(correlationids) - {""}:
+            self.takings[one] += 1
+            self.taken_twice += self.takings[one] == 2
+
+    def add(
+        self,
+        message: Message,
+        fate: str,
+        parcels: Sequence[Parcel] = (),
+        troubles: Sequence[str] = (),
+        **more: Any,
+    ) -> Record:
+        """Takes a message into the books; `more` are fields of Record."""
         self._numbers += 1
         tellings = tuple(dict.fromkeys(telling for parcel in parcels for telling in parcel.tellings))
-        record = Record(self._numbers, message, fate, tellings)
+        record = Record(self._numbers, message, fate, tellings, **more)
         self.messages[fate] += 1
         self.channels[message.channel] += 1
         self.troubles.update(troubles)
         self._records[record.number] = record
+        for transid in _transids(record):
+            self._by_transid.setdefault(transid, []).append(record)
         if len(self._records) > self.kept:
-            del self._records[next(iter(self._records))]
+            self._forget(next(iter(self._records)))
         return record
+
+    def _forget(self, number: int) -> None:
+        record = self._records.pop(number)
+        for transid in _transids(record):
+            self._by_transid[transid].remove(record)
+            if not self._by_transid[transid]:
+                del self._by_transid[transid]
+
+    def of_transid(self, transid: str) -> list[Record]:
+        """The kept messages that were answered under `transid`, or whose receipts bear it."""
+        return list(self._by_transid.get(transid, ()))
 
     def acknowledge(self, parcel: Parcel, at: float) -> None:
         """A body was taken at `at`, in seconds of the epoch."""
@@ -112,16 +171,21 @@ class Ledger:
                 self.unknown += 1
             telling.unanswered += 1
 
-    def page(self, after: int, limit: int) -> list[Record]:
+    def page(self, after: int, limit: int) -> list[dict[str, Any]]:
         """Up to `limit` of the kept messages whose number is greater than `after`, in order."""
         first = next(iter(self._records), 1)
-        return [self._records[n] for n in islice(range(max(after + 1, first), self._numbers + 1), limit)]
+        numbers = islice(range(max(after + 1, first), self._numbers + 1), limit)
+        records = (self._records[number] for number in numbers)
+        return [one.as_json() | {"taken": self.takings[one.message.correlationid]} for one in records]
 
     def as_json(self) -> dict[str, Any]:
         """The body of `GET /sandbox/ledger`."""
         receipts = self.acknowledged[Kind.RECEIPT]
         return {
             "submissions": _sorted(self.submissions),
+            "calls": {path: _sorted(counts) for path, counts in sorted(self.calls.items())},
+            "taken": len(self.takings),
+            "taken_twice": self.taken_twice,
             "messages": _sorted(self.messages),
             "channels": _sorted(self.channels),
             "receipts": {
@@ -146,6 +210,10 @@ class Ledger:
                 },
             },
         }
+
+
+def _transids(record: Record) -> set[str]:
+    return {record.message.transid, record.answered} - {""}
 
 
 def _sorted(counts: Counter[str]) -> Numbers:

@@ -1,19 +1,19 @@
-"""Reading a Messaging v1 request: what is missing, what is wrong, and what is left to do."""
+"""Reading a Messaging request, v1 or v2: what is missing, what is wrong, and what is left to do."""
 
 import re
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final
 
 import httpx2
 import msgspec
 
+from receiver.sandbox import blocks
 from receiver.sandbox.answers import Code, Refused
 from receiver.sandbox.settings import SandboxSettings, notify_target
 
 DESTINATIONS_MAX: Final = 1_000  # entries; an entry may hold several values
 CORRELATIONID_BYTES_MAX: Final = 50
-SMS_TEXT_BYTES_MAX: Final = 1_024
 
 ID_TYPES: Final = frozenset(
     {
@@ -30,30 +30,15 @@ ID_TYPES: Final = frozenset(
         "wechat_user_id",
     }
 )
-# The block of `channels` that each delivery channel demands.
-BLOCKS: Final = {
-    "sms": "sms",
-    "voice": "voice",
-    "push": "push",
-    "rt": "appmessaging",
-    "appmessaging": "appmessaging",
-    "fb": "OTT-Messaging",
-    "twitter": "OTT-Messaging",
-    "wa": "OTT-Messaging",
-    "wechat": "OTT-Messaging",
-}
 ROUTES: Final = frozenset({"IMMD", "LCGD", "LCBE"})
 
 # The offset's hour may be a single digit: `+5:30`.
-_EXPIRY = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d{1,3})?(?:Z|[+-]\d{1,2}:[0-5]\d)", re.ASCII)
-_SMS_TYPES: Final = {"1": "text", "2": "flash", "3": "binary", "4": "unicode"}
-
-
-T = TypeVar("T")
+_EXPIRY = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d{1,3})?(Z|[+-]\d{1,2}:[0-5]\d)?", re.ASCII)
+_V2_SPELLING: Final = {"correlationId": "correlationid", "notifyUrl": "notifyurl"}
 
 
 class _Template(msgspec.Struct):
-    template: str | None = None
+    template: str | int | None = None
     parameters: dict[str, Any] | None = None
 
 
@@ -67,13 +52,6 @@ class _Request(msgspec.Struct):
     correlationid: str | None = None
     notifyurl: str | None = None
     callbackData: Annotated[str, msgspec.Meta(max_length=2_000)] | None = None
-
-
-class _Sms(msgspec.Struct):
-    type: str | int | None = None
-    text: str | None = None
-    body: str | None = None
-    senderid: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,29 +73,26 @@ class Submission:
     callback_data: str
     notifyurl: httpx2.URL | None
     parts: int
+    sender: str
+    correlationid: str
+    """The one of the whole request."""
 
 
 def read(body: bytes, settings: SandboxSettings) -> Submission:
-    """What `body` asks for; raises Refused with the platform's code."""
-    raw = _decode(body)
-    missing = [name for name in ("deliverychannel", "channels", "destination") if not raw.get(name)]
-    if missing:
-        raise Refused(Code.MANDATORY_MISSING, ", ".join(missing))
-    if isinstance(raw["destination"], list) and len(raw["destination"]) > DESTINATIONS_MAX:
-        raise Refused(Code.TOO_MANY_DESTINATIONS)
-    request = _convert(raw, _Request, "")
-    parts = _check_channel(request)
-    _check_fields(request)
-    return Submission(
-        channel=request.deliverychannel,
-        values=tuple(_values(request)),
-        callback_data=request.callbackData or "",
-        notifyurl=_notifyurl(request, settings),
-        parts=parts,
-    )
+    """What a Messaging v1 `body` asks for; raises Refused with the platform's code."""
+    return _read(decode(body), settings)
 
 
-def _decode(body: bytes) -> dict[str, Any]:
+def read_v2(body: bytes, settings: SandboxSettings) -> Submission:
+    """What a Messaging v2 `body` asks for; raises Refused. v1's spelling of a field says nothing to it."""
+    raw = _from_v2(decode(body))
+    if isinstance(raw.get("destination"), list):
+        raw["destination"] = [_from_v2(entry) if isinstance(entry, dict) else entry for entry in raw["destination"]]
+    return _read(raw, settings)
+
+
+def decode(body: bytes) -> dict[str, Any]:
+    """The JSON object in `body`; raises Refused."""
     try:
         raw = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -127,66 +102,10 @@ def _decode(body: bytes) -> dict[str, Any]:
     return raw
 
 
-def _convert(raw: object, shape: type[T], where: str) -> T:
-    try:
-        return msgspec.convert(raw, shape)
-    except msgspec.ValidationError as error:
-        raise Refused(Code.INVALID, str(error).replace("`$", f"`{where}")) from None
-
-
-def _check_channel(request: _Request) -> int:
-    """The number of parts that the message is sent in; other blocks than the named one pass unread."""
-    block = BLOCKS.get(request.deliverychannel)
-    if block is None:
-        raise Refused(Code.INVALID, "deliverychannel")
-    if request.channels.get(block) is None:
-        raise Refused(Code.MANDATORY_MISSING, f"channels.{block}")
-    if not isinstance(request.channels[block], dict):
-        raise Refused(Code.INVALID, f"channels.{block}")
-    if block != "sms":
-        return 1
-    sms = _convert(request.channels[block], _Sms, "channels.sms")
-    kind = _SMS_TYPES.get("1" if sms.type is None else str(sms.type))
-    if kind is None:
-        raise Refused(Code.INVALID, "channels.sms.type")
-    by_template = request.message is not None and bool(request.message.template)
-    return _sms_parts(kind, sms, by_template)
-
-
-def _sms_parts(kind: str, sms: _Sms, by_template: bool) -> int:
-    if kind == "binary":
-        if not sms.body and not by_template:
-            raise Refused(Code.MANDATORY_MISSING, "channels.sms.body")
-        if not re.fullmatch(r"(?:[0-9A-Fa-f]{2})*", sms.body or ""):
-            raise Refused(Code.INVALID, "channels.sms.body")
-        return _parts(len(sms.body or "") // 2, 140, 134)
-    if not sms.text and not by_template:
-        raise Refused(Code.MANDATORY_MISSING, "channels.sms.text")
-    text = sms.text or ""
-    if len(text.encode()) > SMS_TEXT_BYTES_MAX:
-        raise Refused(Code.INVALID, f"channels.sms.text: over {SMS_TEXT_BYTES_MAX} bytes")
-    if kind == "unicode":
-        return _parts(len(text.encode("utf-16-le")) // 2, 70, 67)
-    return _parts(len(text), 160, 153)
-
-
-def _parts(units: int, alone: int, joined: int) -> int:
-    """How many sms carry `units`: `alone` fit into a single one, `joined` into each of several."""
-    return 1 if units <= alone else -(-units // joined)
-
-
-def _check_fields(request: _Request) -> None:
-    if request.route and request.route not in ROUTES:
-        raise Refused(Code.INVALID, "route")
-    if request.expiry and not _is_expiry(request.expiry):
-        raise Refused(Code.INVALID, "expiry")
-    if len((request.correlationid or "").encode()) > CORRELATIONID_BYTES_MAX:
-        raise Refused(Code.INVALID, f"correlationid: over {CORRELATIONID_BYTES_MAX} bytes")
-
-
-def _is_expiry(text: str) -> bool:
+def is_expiry(text: str, *, zoned: bool) -> bool:
+    """Whether `text` is a time in a documented spelling: with a zone, or if not `zoned` with or without."""
     match = _EXPIRY.fullmatch(text)
-    if match is None:
+    if match is None or (zoned and match[2] is None):
         return False
     try:
         datetime.fromisoformat(match[1])
@@ -195,14 +114,50 @@ def _is_expiry(text: str) -> bool:
     return True
 
 
-def _notifyurl(request: _Request, settings: SandboxSettings) -> httpx2.URL | None:
-    url = request.notifyurl or settings.notifyurl
+def notifyurl_of(asked: str | None, settings: SandboxSettings) -> httpx2.URL | None:
+    """Where receipts are told: as asked, or the service's own; None: nowhere. Raises Refused."""
+    url = asked or settings.notifyurl
     if not url:
         return None
     try:
         return notify_target(url, strangers=settings.strangers)
     except ValueError as error:
         raise Refused(Code.INVALID, str(error)) from None
+
+
+def _read(raw: dict[str, Any], settings: SandboxSettings) -> Submission:
+    missing = [name for name in ("deliverychannel", "channels", "destination") if not raw.get(name)]
+    if missing:
+        raise Refused(Code.MANDATORY_MISSING, ", ".join(missing))
+    if isinstance(raw["destination"], list) and len(raw["destination"]) > DESTINATIONS_MAX:
+        raise Refused(Code.TOO_MANY_DESTINATIONS)
+    request = blocks.convert(raw, _Request, "")
+    by_template = request.message is not None and bool(request.message.template)
+    parts = blocks.check(request.deliverychannel, request.channels, by_template)
+    _check_fields(request)
+    return Submission(
+        channel=request.deliverychannel,
+        values=tuple(_values(request)),
+        callback_data=request.callbackData or "",
+        notifyurl=notifyurl_of(request.notifyurl, settings),
+        parts=parts,
+        sender=blocks.sender(request.deliverychannel, request.channels),
+        correlationid=request.correlationid or "",
+    )
+
+
+def _from_v2(raw: dict[str, Any]) -> dict[str, Any]:
+    kept = {name: value for name, value in raw.items() if name not in _V2_SPELLING.values()}
+    return {_V2_SPELLING.get(name, name): value for name, value in kept.items()}
+
+
+def _check_fields(request: _Request) -> None:
+    if request.route and request.route not in ROUTES:
+        raise Refused(Code.INVALID, "route")
+    if request.expiry and not is_expiry(request.expiry, zoned=True):
+        raise Refused(Code.INVALID, "expiry")
+    if len((request.correlationid or "").encode()) > CORRELATIONID_BYTES_MAX:
+        raise Refused(Code.INVALID, f"correlationid: over {CORRELATIONID_BYTES_MAX} bytes")
 
 
 def _values(request: _Request) -> list[Value]:
@@ -217,11 +172,19 @@ def _values(request: _Request) -> list[Value]:
         correlationid = entry.get("correlationid") or ""
         if not isinstance(correlationid, str) or len(correlationid.encode()) > CORRELATIONID_BYTES_MAX:
             raise Refused(Code.INVALID, f"{where}.correlationid")
-        values = entry[id_types[0]]
+        id_type, where = id_types[0], f"{where}.{id_types[0]}"
+        values = entry[id_type]
         if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-            raise Refused(Code.INVALID, f"{where}.{id_types[0]}: not a list of strings")
+            raise Refused(Code.INVALID, f"{where}: not a list of strings")
         if not values or not all(value.strip() for value in values):
-            raise Refused(Code.MANDATORY_MISSING, f"{where}.{id_types[0]}")
+            raise Refused(Code.MANDATORY_MISSING, where)
+        if id_type == "firefox_pushid" and not all(_is_push_id_with_key(value) for value in values):
+            raise Refused(Code.INVALID, f"{where}: not pushid@key")
         correlationid = correlationid or request.correlationid or ""
-        found.extend(Value(place, id_types[0], value, correlationid) for value in values)
+        found.extend(Value(place, id_type, value, correlationid) for value in values)
     return found
+
+
+def _is_push_id_with_key(value: str) -> bool:
+    push_id, _, key = value.partition("@")
+    return bool(push_id.strip() and key.strip())

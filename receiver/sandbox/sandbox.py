@@ -1,36 +1,51 @@
-"""The simulated platform itself: takes requests, decides their fates, has their receipts told."""
+"""The simulated platform itself: takes what was found good, decides the fates, has the receipts told."""
 
 import asyncio
-import hmac
 import logging
 import random
-import re
 from collections import Counter, deque
 from collections.abc import Sequence
-from datetime import datetime, timedelta
-from typing import Any
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
 
 import httpx2
 
-from receiver.sandbox import answers, channels, crowd, hostile, magic, request, script
+from receiver.sandbox import births, channels, crowd, fates, hostile, script, status
 from receiver.sandbox.answers import Code, Refused
+from receiver.sandbox.campaign import CampaignEvent
 from receiver.sandbox.crowd import Wanted
+from receiver.sandbox.event import EventCall
 from receiver.sandbox.hostile import Plan, Victim
-from receiver.sandbox.ledger import Ledger, Record
-from receiver.sandbox.parcel import Parcel
-from receiver.sandbox.receipt import Message, telling
-from receiver.sandbox.request import Submission, Value
-from receiver.sandbox.script import Script
-from receiver.sandbox.settings import Profile, SandboxSettings
+from receiver.sandbox.ledger import Ledger, Origin, Record
+from receiver.sandbox.receipt import Message
+from receiver.sandbox.request import Submission
+from receiver.sandbox.scenario import CAMPAIGN, EVENTS, Scenario, ScenarioStep
+from receiver.sandbox.settings import SandboxSettings
 from receiver.sandbox.teller import Errand, Teller
+from receiver.sandbox.transids import Transids, give_out, new_transid
 
 log = logging.getLogger("receiver.sandbox")
 
-_MSISDN = re.compile(r"[0-9]{1,15}")  # E.164 allows 15 digits; short numbers are allowed too
+BODY_KEPT: Final = 4_096  # bytes of a call that the status repeats
+_AS_USUAL: Final = ScenarioStep()
 
 
 class TooMuch(Exception):
     """More receipts wait than are allowed to, or the sandbox is closed."""
+
+
+@dataclass(slots=True)
+class _Call:
+    """What all messages of one call have in common."""
+
+    origin: Origin
+    notifyurl: httpx2.URL | None
+    now: float
+    """By the loop's clock."""
+    how: ScenarioStep
+    early: list[asyncio.Future[None]] = field(default_factory=list)
+    """What has to be told before the answer."""
 
 
 class Sandbox:
@@ -39,6 +54,7 @@ class Sandbox:
     def __init__(self, settings: SandboxSettings) -> None:
         self.settings = settings
         self.ledger = Ledger(settings.kept)
+        self.scenario = Scenario(settings.scenario)
         self._teller = Teller(settings, self.ledger)
         self._random = random.Random(settings.seed)
         self._issued = 0
@@ -53,80 +69,99 @@ class Sandbox:
         """Ends the telling within a second; what was not told is forgotten, as by a crash."""
         await self._teller.close()
 
-    async def messaging(self, key: str | None, body: bytes) -> bytes:
-        """The answer to a Messaging v1 request; raises Refused.
+    async def send(
+        self, submission: Submission, body: bytes, path: str, how: ScenarioStep | None, form: Transids
+    ) -> list[str]:
+        """The transids of the answer to a Messaging request; raises Refused when no more can be taken.
 
         Waits for receipts that are told before the answer: at most the time-out of each.
         """
-        try:
-            self._admit(key)
-            submission = request.read(body, self.settings)
-            answered, early = self._queue(submission)
-        except Refused as refused:
-            self.ledger.submissions[refused.code.value] += 1
-            log.info("submission_refused", extra={"code": refused.code.value})
-            raise
-        if early:
-            await asyncio.wait(early)
-        self.ledger.submissions[Code.QUEUED.value] += 1
+        self._make_room(len(submission.values), Code.INTERNAL)
+        call = self._call(path, submission.sender, body, submission.notifyurl, how)
+        answered, given = give_out(form, [value.entry for value in submission.values])
+        for value, (asked, borne) in zip(submission.values, given, strict=True):
+            dice = self._roll_dice()
+            self._send(call, births.of_value(submission, value, borne, dice), dice, asked)
+        self.ledger.take(value.correlationid for value in submission.values)
+        await _told(call.early)
         log.info("submission_queued", extra={"transid": answered[0], "messages": len(submission.values)})
-        return answers.queued(answered)
+        return answered
 
-    def _admit(self, key: str | None) -> None:
-        if not key:
-            raise Refused(Code.KEY_MISSING)
-        given = key.encode()
-        if not any(hmac.compare_digest(given, known.encode()) for known in self.settings.keys):
-            raise Refused(Code.NOT_AUTHENTICATED)
+    async def fire(self, asked: EventCall, body: bytes, how: ScenarioStep | None, form: Transids) -> list[str]:
+        """The transids of the answer to a Custom Event request; raises Refused when no more can be taken."""
+        self._make_room(sum(len(event.children) for event in asked.events), Code.EVENT_INTERNAL)
+        call = self._call(EVENTS, "", body, asked.notifyurl, how)
+        answered, given = give_out(form, range(len(asked.events)))
+        for event, (shown, borne) in zip(asked.events, given, strict=True):
+            self.ledger.add(births.of_event(event, borne), "event", origin=call.origin, answered=shown)
+            for child in event.children:
+                dice = self._roll_dice()
+                message = births.of_child(event, child, borne, dice, self._random)
+                self._send(call, message, dice, shown, child.subtid)
+        self.ledger.take(event.correlationid for event in asked.events)
+        await _told(call.early)
+        log.info("events_queued", extra={"transid": answered[0], "events": len(asked.events)})
+        return answered
 
-    def _queue(self, submission: Submission) -> tuple[list[str], list[asyncio.Future[None]]]:
-        """The transids of the answer, and what has to be told before it."""
+    def campaign(self, event: CampaignEvent, body: bytes) -> str:
+        """The transaction id of a Webex Campaign event, of which nobody is ever told."""
+        transaction_id = f"evt_{new_transid()}"
+        origin = self._call(CAMPAIGN, "", body, None, None).origin
+        self.ledger.add(births.of_campaign(event, transaction_id), "event", origin=origin)
+        return transaction_id
+
+    def status(self, transid: str) -> list[dict[str, Any]]:
+        """What is known by now of all messages of a transid that the ledger still keeps."""
+        records = [one for one in self.ledger.of_transid(transid) if one.message.channel in channels.FAMILIES]
+        return status.entries(records, datetime.now(self.settings.timezone))
+
+    def _make_room(self, messages: int, broken: Code) -> None:
         if self._teller.closed:
-            raise Refused(Code.INTERNAL)
-        if self.ledger.pending + len(submission.values) > self.settings.pending_max:
+            raise Refused(broken)
+        if self.ledger.pending + messages > self.settings.pending_max:
             raise Refused(Code.TOO_MANY_TRANSACTIONS)
-        answered, borne = self._transids(submission.values)
-        now = asyncio.get_running_loop().time()
-        sent_at = datetime.now(self.settings.timezone)
-        early = []
-        for value, transid in zip(submission.values, borne, strict=True):
-            errand = self._send(submission, value, transid, now, sent_at)
-            if errand is not None and errand.tried is not None:
-                early.append(errand.tried)
-        return answered, early
 
-    def _send(self, submission: Submission, value: Value, transid: str, now: float, sent_at: datetime) -> Errand | None:
-        """One message on its way; None when nobody will be told of it."""
-        dice = [self._random.random() for _ in range(script.DICE)]
-        told_as = value.value.removeprefix("+") if value.id_type == "msisdn" else value.value
-        message = Message(
-            channel=submission.channel,
-            destination=told_as,
-            id_type=value.id_type,
-            transid=transid,
-            callback_data=submission.callback_data,
-            correlationid=value.correlationid,
-            parts=submission.parts,
-            carrier=script.carrier(dice),
-        )
-        fate = self._fate(submission.channel, value.id_type, told_as, dice, self.settings.profile)
+    def _call(
+        self, path: str, sender: str, body: bytes, notifyurl: httpx2.URL | None, how: ScenarioStep | None
+    ) -> _Call:
+        kept = body if len(body) <= BODY_KEPT else b""
+        origin = Origin(path, sender, kept, datetime.now(self.settings.timezone))
+        return _Call(origin, notifyurl, asyncio.get_running_loop().time(), how or _AS_USUAL)
+
+    def _send(self, call: _Call, message: Message, dice: Sequence[float], answered: str, subtid: str = "") -> None:
+        """One message on its way."""
+        how = call.how
+        if how.fate:
+            fate = fates.scripted(how.fate, message.channel)
+        else:
+            fate = fates.fate_of(message, dice, self._shares, self.settings.profile)
+        fate = fates.at_node(fate, subtid)
         self._issued += 1
-        if submission.notifyurl is None or not fate.steps:
-            self.ledger.add(message, fate.name, ())
-            return None
+        later = how.receipts_after
+        paced = script.pace(fate, dice, self.settings.speed)
+        steps = [(offset + later, step) for offset, step in zip(paced, fate.steps, strict=True)]
+        books: dict[str, Any] = {"origin": call.origin, "answered": answered, "steps": steps}
+        if call.notifyurl is None or not fate.steps:
+            self.ledger.add(message, fate.name, **books)
+            return
         if self.settings.profile == "hostile":
             roll = random.Random(f"{self.settings.seed}/issued/{self._issued}")
-            plan = self._hostile(message, fate, dice, sent_at, roll, submission.notifyurl)
-            self._victims.append(Victim(message, submission.notifyurl))
+            plan = hostile.plan(
+                message, steps, call.origin.sent_at, roll, notifyurl=call.notifyurl, victims=self._victims
+            )
+            self._victims.append(Victim(message, call.notifyurl))
         else:
-            plan = Plan(self._honest(message, fate, dice, sent_at), [])
-        self.ledger.add(message, fate.name, plan.parcels, plan.troubles)
-        errand = Errand(submission.notifyurl, now, plan.parcels, transid, script.spread(dice))
-        if fate.before_answer or plan.before_answer:
+            plan = Plan(fates.honest(message, steps, call.origin.sent_at), [])
+        self.ledger.add(message, fate.name, plan.parcels, plan.troubles, **books)
+        errand = Errand(call.notifyurl, call.now, plan.parcels, message.transid, script.spread(dice))
+        if (fate.before_answer or plan.before_answer) and not later:
             errand.began = 0.0  # before all that is due now: the one who submits waits for it
             errand.tried = asyncio.get_running_loop().create_future()
+            call.early.append(errand.tried)
         self._teller.take(errand)
-        return errand
+
+    def _roll_dice(self) -> list[float]:
+        return [self._random.random() for _ in range(script.DICE)]
 
     async def tell(self, body: bytes) -> dict[str, Any]:
         """Makes messages up and has their receipts told; what is planned. Raises BadTelling or TooMuch."""
@@ -157,12 +192,13 @@ class Sandbox:
         roll = random.Random(f"{wanted.seed}/told/{number}")
         message = crowd.person(wanted, number, roll)
         dice = [roll.random() for _ in range(script.DICE)]
-        fate = self._fate(message.channel, "", "", dice, wanted.profile)
+        fate = fates.drawn(message.channel, dice, self._shares, wanted.profile)
         sent_at = datetime.now(self.settings.timezone)
+        steps = list(zip(script.pace(fate, dice, self.settings.speed), fate.steps, strict=True))
         if wanted.profile == "hostile":
-            plan = self._hostile(message, fate, dice, sent_at, roll, None)
+            plan = hostile.plan(message, steps, sent_at, roll)
         else:
-            plan = Plan(self._honest(message, fate, dice, sent_at), [])
+            plan = Plan(fates.honest(message, steps, sent_at), [])
         urls = wanted.notifyurls
         for place, parcel in enumerate(plan.parcels):
             parcel.url = urls[(number + place) % len(urls)]
@@ -172,52 +208,7 @@ class Sandbox:
             self._teller.take(Errand(urls[0], now, plan.parcels, message.transid, script.spread(dice)))
         return record, plan.troubles
 
-    def _honest(self, message: Message, fate: Script, dice: Sequence[float], sent_at: datetime) -> list[Parcel]:
-        """Each step as documented, in a body of its own."""
-        parcels: list[Parcel] = []
-        for step, offset in zip(fate.steps, script.pace(fate, dice, self.settings.speed), strict=True):
-            if step.repeats is None:
-                told = telling(message, step, sent_at + timedelta(seconds=offset))
-            else:
-                told = parcels[step.repeats].tellings[0]
-            parcels.append(Parcel(offset, (told,)))
-        return parcels
 
-    def _hostile(
-        self,
-        message: Message,
-        fate: Script,
-        dice: Sequence[float],
-        sent_at: datetime,
-        roll: random.Random,
-        notifyurl: httpx2.URL | None,
-    ) -> Plan:
-        steps = zip(script.pace(fate, dice, self.settings.speed), fate.steps, strict=True)
-        return hostile.plan(message, list(steps), sent_at, roll, notifyurl=notifyurl, victims=self._victims)
-
-    def _fate(self, channel: str, id_type: str, told_as: str, dice: Sequence[float], profile: Profile) -> Script:
-        if channel == "sms" and id_type == "msisdn":
-            fixed = magic.script_of(told_as)
-            if fixed is not None:
-                return fixed
-            if not _MSISDN.fullmatch(told_as):
-                return script.failed(script.INVALID_ADDRESS)
-        if profile == "hostile":
-            return channels.draw(channel, hostile.FATES, dice)
-        return script.draw(self._shares, dice) if channel == "sms" else channels.draw(channel, self._shares, dice)
-
-    def _transids(self, values: Sequence[Value]) -> tuple[list[str], list[str]]:
-        """The transids of the answer, and the one that each value's receipts bear."""
-        match self.settings.transids:
-            case "request":
-                one = answers.new_transid()
-                return [one], [one] * len(values)
-            case "suffixed":
-                one = answers.new_transid()
-                return [one], [f"{one}_{place}" for place in range(len(values))]
-            case "entry":
-                by_entry = {value.entry: answers.new_transid() for value in values}
-                return list(by_entry.values()), [by_entry[value.entry] for value in values]
-            case "value":
-                each = [answers.new_transid() for _ in values]
-                return each, each
+async def _told(early: list[asyncio.Future[None]]) -> None:
+    if early:
+        await asyncio.wait(early)

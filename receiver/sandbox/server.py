@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -12,16 +12,19 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from receiver.sandbox.answers import Code, Refused, refusal
+from receiver.sandbox.answers import JSON
+from receiver.sandbox.credentials import Caller
 from receiver.sandbox.crowd import BadTelling
+from receiver.sandbox.doors import Door, answer, doors
 from receiver.sandbox.sandbox import Sandbox, TooMuch
+from receiver.sandbox.scenario import STATUS, BadScenario, Scenario, read_json
 from receiver.sandbox.settings import SandboxSettings
+from receiver.sandbox.troubles import Close, Hang, Reset
 
 log = logging.getLogger("receiver.sandbox")
 
 BODY_MAX: Final = 16 * 1024 * 1024  # 1,000 entries of 1,000 values of 16 bytes
 PAGE_MAX: Final = 1_000  # messages: some 2 MB of JSON
-JSON: Final[Mapping[str, str]] = {"content-type": "application/json"}
 
 
 def build(settings: SandboxSettings) -> Starlette:
@@ -41,17 +44,43 @@ def build(settings: SandboxSettings) -> Starlette:
             await sandbox.close()
             await asyncio.gather(telling, return_exceptions=True)
 
-    async def messaging(request: Request) -> Response:
+    async def call(request: Request, door: Door) -> Response:
+        arrived = asyncio.get_running_loop().time()
+        if sandbox.scenario.refuses(door.path):
+            sandbox.ledger.answer(door.path, "refuse_before")
+            return Close()
         try:
-            body = await _read(request)
+            body = await _read(request) if door.path != STATUS else request.path_params["transid"].encode()
         except ClientDisconnect:
             return Response(status_code=400)
         if body is None:
-            return Response(refusal(Refused(Code.INVALID, "body too large")), 413, JSON)
+            return Response(status_code=413)
+        caller = Caller(request.headers.get("key", ""), request.headers.get("authorization", ""))
+        given, how = await answer(sandbox, door, caller, body)
+        wait = arrived + settings.answer_ms / 1_000 - asyncio.get_running_loop().time()
+        if how is not None:
+            wait = max(wait, 0.0) + how.slow
+        if wait > 0:
+            await asyncio.sleep(wait)
+        match how.trouble if how else None:
+            case "hang":
+                return Hang()
+            case "reset":
+                return Reset()
+        return Response(given.body, given.status, given.headers)
+
+    async def play(request: Request) -> Response:
         try:
-            return Response(await sandbox.messaging(request.headers.get("key"), body), 200, JSON)
-        except Refused as refused:
-            return Response(refusal(refused), settings.refusal_status, JSON)
+            body = await _read(request)
+            sandbox.scenario = Scenario(read_json(body or b""))
+        except ClientDisconnect:
+            return Response(status_code=400)
+        except BadScenario as bad:
+            return _json({"error": str(bad)}, 422)
+        return _json(sandbox.scenario.as_json())
+
+    async def scenario(_: Request) -> Response:
+        return _json(sandbox.scenario.as_json())
 
     async def tell(request: Request) -> Response:
         try:
@@ -74,11 +103,13 @@ def build(settings: SandboxSettings) -> Starlette:
         except ValueError:
             return _json({"error": "after, limit: numbers"}, 400)
         page = sandbox.ledger.page(max(after, 0), min(max(limit, 1), PAGE_MAX))
-        return _json({"messages": [record.as_json() for record in page], "next": page[-1].number if page else None})
+        return _json({"messages": page, "next": page[-1]["number"] if page else None})
 
     app = Starlette(
         routes=[
-            Route("/resources/v1/messaging", messaging, methods=["POST"]),
+            *(_route(door, call) for door in doors(sandbox)),
+            Route("/sandbox/scenario", play, methods=["POST"]),
+            Route("/sandbox/scenario", scenario, methods=["GET"]),
             Route("/sandbox/tell", tell, methods=["POST"]),
             Route("/sandbox/ledger", ledger, methods=["GET"]),
             Route("/sandbox/ledger/messages", told, methods=["GET"]),
@@ -87,6 +118,15 @@ def build(settings: SandboxSettings) -> Starlette:
     )
     app.state.sandbox = sandbox
     return app
+
+
+def _route(door: Door, call: Callable[[Request, Door], Awaitable[Response]]) -> Route:
+    async def endpoint(request: Request) -> Response:
+        return await call(request, door)
+
+    if door.path == STATUS:
+        return Route(f"{STATUS}/{{transid}}", endpoint, methods=["GET"])
+    return Route(door.path, endpoint, methods=["POST"])
 
 
 def _json(body: object, status: int = 200) -> Response:

@@ -1,5 +1,7 @@
 """What the one who starts a sandbox chooses."""
 
+import base64
+import binascii
 import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,12 +10,8 @@ from typing import Final, Literal, get_args
 
 import httpx2
 
-# How many transids an answer bears, and which of them the receipts repeat: nobody has documented it.
-#   request   one for the whole request, in the answer and in every receipt
-#   entry     one for each entry of `destination`
-#   value     one for each value of each entry
-#   suffixed  one for the whole request in the answer; receipts bear it with `_0`, `_1`, ... by value
-Transids = Literal["request", "entry", "value", "suffixed"]
+from receiver.sandbox.scenario import ScenarioStep
+from receiver.sandbox.transids import Transids
 
 # How receipts are told: as documented, or with all that has been seen to go wrong.
 Profile = Literal["honest", "hostile"]
@@ -25,7 +23,11 @@ class SandboxSettings:
     """All choices of one sandbox; raises ValueError that names every bad one."""
 
     keys: tuple[str, ...] = field(repr=False)
-    """The service keys that are let in."""
+    """The service and profile keys that are let in."""
+    services: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """The services whose signed tokens are let in: id to secret, in base64."""
+    campaign_tokens: tuple[str, ...] = field(default=(), repr=False)
+    """The bearers that Webex Campaign lets in."""
     speed: float = 1.0
     """What the platform's own delays are multiplied by: 0.05 is twenty times as fast, 0 is at once."""
     seed: int = 0
@@ -57,6 +59,12 @@ class SandboxSettings:
     """The most messages of which the ledger keeps each receipt (about 150 MB); older ones are only counted."""
     refusal_status: int = 200
     """The HTTP status of a refusal: 200 as documented, 400 as also seen."""
+    campaign_status: int = 200
+    """The HTTP status of a refusal by Webex Campaign: 200, or 500: then 401 and others where the code has one."""
+    answer_ms: float = 0.0
+    """Milliseconds from a request to its answer, where nothing else takes longer; not scaled by `speed`."""
+    scenario: tuple[ScenarioStep, ...] = ()
+    """What is played until another scenario is given at run time."""
 
     def __post_init__(self) -> None:
         wrong = list(self._wrong())
@@ -86,6 +94,10 @@ class SandboxSettings:
                 (self.pending_max < 1, "pending_max: at least 1"),
                 (self.kept < 1, "kept: at least 1"),
                 (self.refusal_status not in (200, 400), "refusal_status: 200 or 400"),
+                (self.campaign_status not in (200, 500), "campaign_status: 200 or 500"),
+                (not all(self.campaign_tokens), "campaign_tokens: none of them empty"),
+                (not all(map(_is_base64, self.services.values())), "services: secrets in base64"),
+                (not 0 <= self.answer_ms <= 3_600_000, "answer_ms: 0 to 3600000"),
             )
             if bad
         ]
@@ -114,6 +126,13 @@ def notify_target(url: str, *, strangers: bool) -> httpx2.URL:
     if not strangers and not _is_loopback(target.host):
         raise ValueError("notifyurl: the host is not loopback, and a simulated platform tells no strangers")
     return target
+
+
+def _is_base64(secret: str) -> bool:
+    try:
+        return bool(base64.b64decode(secret, validate=True))
+    except binascii.Error:
+        return False
 
 
 def _is_loopback(host: str) -> bool:

@@ -113,6 +113,27 @@ class Stage:
         headers = {} if key is None else {"key": key}
         return await self.client.post("/resources/v1/messaging", content=content, headers=headers)
 
+    async def call(self, path: str, body: object, **headers: str) -> httpx2.Response:
+        """Any door, with the service key where no header is given."""
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        return await self.client.post(path, content=content, headers=headers or {"key": KEY})
+
+    async def play(self, *steps: dict[str, object]) -> None:
+        """Replaces the scenario at run time."""
+        answer = await self.client.post("/sandbox/scenario", json={"step": steps})
+        assert answer.status_code == 200, answer.text
+
+    async def ledger(self) -> dict[str, Any]:
+        """What the sandbox counted."""
+        found: dict[str, Any] = (await self.client.get("/sandbox/ledger")).json()
+        return found
+
+    async def messages(self) -> list[dict[str, Any]]:
+        """The first thousand messages of the ledger."""
+        page = (await self.client.get("/sandbox/ledger/messages", params={"limit": 1000})).json()
+        found: list[dict[str, Any]] = page["messages"]
+        return found
+
     async def send(self, *numbers: str, **more: object) -> list[str]:
         """The transids that an sms to `numbers`, all in one entry, was queued under."""
         answer = await self.post(self.sms(*numbers, **more))

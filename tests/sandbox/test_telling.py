@@ -49,6 +49,9 @@ def test_a_receipt_answered_400_is_dropped_for_ever() -> None:
         assert status_of(on) == ["Submitted", "Delivered"]
         assert await ledger_of(on) == {
             "submissions": {"1001": 1},
+            "calls": {},
+            "taken": 0,
+            "taken_twice": 0,
             "messages": {"delivered": 1},
             "channels": {"sms": 1},
             "troubles": {},
