@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from typing import Any
 
@@ -41,8 +42,11 @@ def parse(text: bytes) -> Any:
             return json.loads(text.decode("utf-8", "replace"), strict=False)
     except RecursionError:
         raise Unreadable("nested_too_deeply") from None
-    except ValueError as error:
+    except json.JSONDecodeError as error:
         raise Unreadable("not_json", f"{_looks_like(text)}{error}"[:200]) from None
+    except ValueError:  # Python's own limit: the time to read a whole number grows with the square of its length
+        most = sys.get_int_max_str_digits()
+        raise Unreadable("not_json", f"a whole number of more than {most:,} digits: none so long is read") from None
 
 
 def _looks_like(text: bytes) -> str:
