@@ -156,13 +156,17 @@ class Receiver:
 
 @contextlib.contextmanager
 def receiver_process(
-    database: Database, folder: Path, *, platform_url: str = "http://127.0.0.1:9", **environment: str
+    database: Database,
+    folder: Path,
+    *,
+    platform_url: str = "http://127.0.0.1:9",
+    **environment: str,
 ) -> Iterator[Receiver]:
-    """Starts `receiver serve` and ends it. Its log is in `folder`."""
-    port = free_port()
+    """Starts `receiver serve` and ends it. Its log is in `folder`, one for each port: a restart goes on in it."""
+    port = environment.get("RECEIVER_PORT") or str(free_port())
     settings = {
         "RECEIVER_DATABASE_URL": database.dsn,
-        "RECEIVER_PORT": str(port),
+        "RECEIVER_PORT": port,
         "RECEIVER_PUBLIC_URL": f"http://127.0.0.1:{port}",
         "RECEIVER_PLATFORM_URL": platform_url,
         "RECEIVER_PLATFORM_KEY": PLATFORM_KEY,
@@ -170,7 +174,7 @@ def receiver_process(
         **environment,
     }
     log = folder / f"receiver-{port}.log"
-    with log.open("wb") as output:
+    with log.open("ab") as output:
         process = subprocess.Popen(
             [*receiver_command(), "serve"], env=environment_of(**settings), stdout=output, stderr=output
         )

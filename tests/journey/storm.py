@@ -33,8 +33,9 @@ class Platform:
         found: dict[str, Any] = self.http.get("/sandbox/ledger").json()
         return found
 
-    def tell(self, urls: list[str], messages: int) -> dict[str, Any]:
-        answer = self.http.post("/sandbox/tell", json={"notifyurl": urls, "messages": messages})
+    def tell(self, urls: list[str], messages: int, seed: int) -> dict[str, Any]:
+        asked = {"notifyurl": urls, "messages": messages, "seed": seed}
+        answer = self.http.post("/sandbox/tell", json=asked)
         assert answer.status_code == 202, answer.text
         planned: dict[str, Any] = answer.json()
         return planned
@@ -130,6 +131,8 @@ class Kept:
     states: dict[UUID, asyncpg.Record]
     heard: dict[UUID, dict[bytes, datetime]] = field(default_factory=dict)
     """By message: the fingerprints of its receipts, and when each was first heard of."""
+    facts: dict[UUID, list[Fact]] = field(default_factory=dict)
+    """By message: what its receipts prove."""
     own: dict[UUID, list[Own]] = field(default_factory=dict)
     home: dict[bytes, list[UUID]] = field(default_factory=dict)
     """By fingerprint: the live messages that hold it."""
@@ -146,6 +149,7 @@ def kept(database: Database) -> Kept:
         if row["feed"] <= 4:
             found.heard.setdefault(identity, {})[fingerprint] = row["received_at"]
             found.home.setdefault(fingerprint, []).append(identity)
+            found.facts.setdefault(identity, []).append(Fact(row["fact"]))
         else:
             own = Own(fingerprint, Channel(row["channel"]), Fact(row["fact"]), row["reason_key"], row["received_at"])
             found.own.setdefault(identity, []).append(own)

@@ -1,112 +1,43 @@
 """A storm: the hostile sandbox tells over all channels into two receivers; afterwards both ledgers agree."""
 
 import os
-import random
+import signal
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
 from uuid import UUID
 
 import pytest
 
 from receiver.database.pool import connect
-from receiver.ids import TenantId
+from receiver.messages.lattice import RANK, Fact, State, fold
 from receiver.sandbox.channels import FAMILIES
-from tests.journey.storm import (
-    KINDS,
-    Group,
-    Kept,
-    Platform,
-    believed,
-    groups_of,
-    hostile_platform,
-    kept,
-    truth,
-)
+from tests.journey.course import CALM, KILLS, LONGEST_CALL, Storm, run_storm
+from tests.journey.storm import KINDS, Group, believed, truth
 from tests.receipts.tellings import assert_books_balance
-from tests.support import Database, Receiver, cloned, eventually, receiver_process, run
+from tests.support import cloned, run
 
 SEED = int(os.environ.get("RECEIVER_TEST_SEED", "1"))
-SPEED = 0.01  # a try after 60 s comes after 0.6 s
-SUBMISSIONS, MADE_UP = 150, 8_400  # some 400 sms that are really sent, and enough others for ENOUGH
-ENOUGH = 20_000  # receipts told
-STORM_SECONDS = 90.0
+CALL = timedelta(seconds=LONGEST_CALL)
 CLOCKS = timedelta(milliseconds=5)  # between the sandbox's and the receivers' reading of one machine's clock
 
 
-@dataclass
-class Storm:
-    """Both ledgers, after everything was told and both receivers have ended."""
-
-    database: Database
-    tenant: TenantId
-    issued: set[UUID]
-    ledger: dict[str, Any]
-    groups: list[Group]
-    kept: Kept
-    intake: dict[str, int]
-
-
-def send(receivers: list[Receiver], key: str) -> set[UUID]:
-    """Sends sms, in submissions of one to five, through the receivers in turn; their ids."""
-    roll, issued = random.Random(SEED), set()
-    clients = [receiver.client(key) for receiver in receivers]
-    for place in range(SUBMISSIONS):
-        numbers = roll.sample(range(100, 1_000), roll.randint(1, 5))
-        body = {
-            "deliverychannel": "sms",
-            "channels": {"sms": {"text": "Your parcel is on its way"}},
-            "destination": [{"msisdn": [f"447700900{number}"]} for number in numbers],
-            "callbackData": f"basket {place}",
-        }
-        answer = clients[place % len(clients)].post("/v1/messages", json=body)
-        assert answer.status_code == 202, answer.text
-        issued |= {UUID(message["id"]) for message in answer.json()["messages"]}
-    for client in clients:
-        client.close()
-    return issued
-
-
-def quiet(database: Database, platform: Platform) -> bool:
-    """Whether nothing is left to be sent or told."""
-    if platform.ledger()["receipts"]["pending"]:
-        return False
-    return int(database.value("select count(*) from outbox")) == 0 and not platform.ledger()["receipts"]["pending"]
-
-
-@pytest.fixture(scope="module")
-def storm(postgres: str, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Storm]:
-    folder = tmp_path_factory.mktemp("storm")
-    with (
-        cloned(postgres, template, "storm") as database,
-        hostile_platform(folder, seed=SEED, speed=SPEED) as platform,
-    ):
-        with (
-            receiver_process(database, folder, platform_url=platform.url) as one,
-            receiver_process(database, folder, platform_url=platform.url) as other,
-        ):
-            key = database.key()
-            platform.tell([one.notify_url(), other.notify_url()], MADE_UP)
-            issued = send([one, other], key)
-            eventually(lambda: quiet(database, platform), STORM_SECONDS, 0.2)
-        # both have ended, and have stored what they had in hand
-        assert (one.process.returncode, other.process.returncode) == (0, 0)
-        assert "Traceback" not in one.log.read_text() + other.log.read_text()
-        tenant = database.tenant()
-        groups = [group for message in platform.messages() for group in groups_of(message, issued, tenant)]
-        sums = database.fetch(
-            "select sum(received)::int as received, sum(applied)::int as applied, sum(duplicate)::int as duplicate,"
-            " sum(quarantined)::int as quarantined, sum(forged)::int as forged, sum(late)::int as late from intake"
-        )[0]
-        yield Storm(database, tenant, issued, platform.ledger(), groups, kept(database), dict(sums))
+@pytest.fixture(scope="module", params=[CALM, KILLS], ids=lambda course: course.name)
+def storm(
+    request: pytest.FixtureRequest, postgres: str, template: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Storm]:
+    course = request.param
+    with cloned(postgres, template, f"storm_{course.name}") as database:
+        yield run_storm(course, database, tmp_path_factory.mktemp(course.name), SEED)
 
 
 def test_the_storm_was_one(storm: Storm) -> None:
-    assert storm.ledger["receipts"]["told"] >= ENOUGH
-    assert storm.ledger["receipts"]["dropped"] == 0
-    assert set(storm.ledger["answers"]) == {"200", "not_sent", "not_read"}
-    assert storm.ledger["submissions"] == {"1001": SUBMISSIONS}
+    receipts, kills = storm.ledger["receipts"], storm.course.kills
+    assert receipts["told"] >= storm.course.enough
+    assert receipts["dropped"] == 0
+    assert set(storm.ledger["answers"]) == {"200", "not_sent", "not_read"} | ({"unreachable"} if kills else set())
+    assert Counter(storm.ends) == Counter({0: 2, -signal.SIGKILL: kills})
+    assert "Traceback" not in storm.logs
     assert set(storm.ledger["channels"]) == set(FAMILIES)
     for trouble in ("lost", "repeated", "reordered", "early", "forged", "truncated", "xml", "oneapi", "wrapped"):
         assert storm.ledger["troubles"][trouble] > 0, trouble
@@ -169,6 +100,9 @@ def test_every_belief_is_the_plain_fold_of_what_was_told(storm: Storm) -> None:
         expected = truth(group, heard, storm.kept.own.get(identity, []))
         assert believed(storm.kept.states[identity]) == expected, [entry["told"] for _, entry in group.told.values()]
         checked += 1
+    for identity in _never_called(storm):
+        assert believed(storm.kept.states[identity])[0] == fold(storm.kept.own[identity])
+        checked += 1
     assert checked == len(storm.kept.states)
 
 
@@ -180,13 +114,55 @@ def _home(group: Group, storm: Storm) -> UUID | None:
     return next((one for one in storm.issued if str(one) == group.message["correlationid"]), None)
 
 
+def _called(storm: Storm) -> Counter[UUID]:
+    """How often the platform was given each message that was accepted, by its own books."""
+    known = {str(identity): identity for identity in storm.issued}
+    names = [group.message["correlationid"] for group in storm.groups]
+    return Counter(known[name] for name in names if name in known)
+
+
+def _never_called(storm: Storm) -> set[UUID]:
+    return set(storm.issued) - set(_called(storm))
+
+
+def test_every_message_that_was_accepted_is_there_and_went_to_the_platform_once_at_most(storm: Storm) -> None:
+    batches = storm.database.fetch("select distinct batch_id, callback_data from message where origin = 1")
+    assert storm.sent.batches <= {row["batch_id"] for row in batches}
+    unheard = {row["callback_data"] for row in batches if row["batch_id"] not in storm.sent.batches}
+    assert unheard <= storm.sent.unheard
+    called = _called(storm)
+    assert set(called.values()) == {1}
+    assert storm.ledger["submissions"] == {"1001": len({storm.issued[identity] for identity in called})}
+    if not storm.course.kills:
+        assert storm.sent.unheard == set()
+        assert set(called) == set(storm.issued)
+
+
 def test_receipts_of_messages_that_were_sent_reach_those_messages(storm: Storm) -> None:
-    sent = {str(identity): identity for identity in storm.issued}
-    groups = {group.message["correlationid"]: group for group in storm.groups if group.message["correlationid"] in sent}
-    assert set(groups) == set(sent)
-    for correlationid, group in groups.items():
-        assert _home(group, storm) == sent[correlationid], [entry["told"] for _, entry in group.told.values()]
-        assert storm.kept.states[sent[correlationid]]["accepted_at"] is not None
+    for group in storm.groups:
+        sent = next((one for one in storm.issued if str(one) == group.message["correlationid"]), None)
+        if sent is not None:
+            assert _home(group, storm) == sent, [entry["told"] for _, entry in group.told.values()]
+
+
+def test_only_what_was_in_flight_at_a_kill_is_uncertain_and_a_receipt_ends_that(storm: Storm) -> None:
+    sent_at = {
+        row["id"]: row["sent_at"]
+        for row in storm.database.fetch(
+            "select m.id, s.sent_at from message m join submission s on s.id = m.submission_id"
+        )
+    }
+    last_words = {identity: [own.fact for own in storm.kept.own[identity]] for identity in storm.issued}
+    in_flight = {identity for identity, facts in last_words.items() if facts == [Fact.UNCERTAIN]}
+    assert {tuple(last_words[identity]) for identity in set(storm.issued) - in_flight} == {(Fact.ACCEPTED,)}
+    assert _never_called(storm) <= in_flight
+    assert bool(in_flight) == bool(storm.course.kills)
+    for identity in in_flight:
+        assert any(CALL > killed_at - sent_at[identity] > -CLOCKS for killed_at in storm.killed_at)
+        told = [RANK[fact] for fact in storm.kept.facts.get(identity, [])]
+        assert storm.kept.states[identity]["state"] == max([State.UNCERTAIN, *told])
+    resolved = [one for one in in_flight if storm.kept.states[one]["state"] > State.UNCERTAIN]
+    assert bool(resolved) == bool(storm.course.kills)
 
 
 def test_a_receipt_without_a_time_happened_when_it_was_first_heard_of(storm: Storm) -> None:
@@ -201,7 +177,7 @@ def test_a_receipt_without_a_time_happened_when_it_was_first_heard_of(storm: Sto
             assert heard >= datetime.fromtimestamp(entry["sent_at"], UTC) - CLOCKS
             if entry["answered_at"] is not None:
                 assert heard <= datetime.fromtimestamp(entry["answered_at"], UTC) + CLOCKS
-    assert without > 100
+    assert without > storm.course.enough / 200
 
 
 def test_the_books_balance_after_the_storm(storm: Storm) -> None:
