@@ -1,5 +1,6 @@
 """Reading RECEIVER_… variables and the files that they name. Knows no setting: receiver/settings.py lists them."""
 
+import base64
 import ipaddress
 import re
 from collections.abc import Mapping, Sequence
@@ -97,6 +98,32 @@ class Reader:
         if text and not (text.isascii() and text.isprintable()):
             self.problems.append(f"{where} can't stand in an HTTP header: it takes one line of ASCII")
         return text
+
+    def base64(self, where: str, text: str | None) -> str | None:
+        """A secret in base64, still encoded."""
+        try:
+            if text and base64.b64decode(text, validate=True):
+                return text
+        except ValueError:
+            pass
+        if text:
+            self.problems.append(f"{where} is no base64: it takes the secret as the platform shows it")
+        return None
+
+    def one_of(self, where: str, text: str, words: Sequence[str]) -> str:
+        """One of some words."""
+        if text not in words:
+            self.problems.append(f"{where} is {text!r}: it takes {' or '.join(words)}")
+        return text
+
+    def per_second(self, where: str, text: str | None) -> float | None:
+        """A rate, or None for none."""
+        if not text:
+            return None
+        if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,3})?", text) or not float(text):
+            self.problems.append(f"{where} is {text!r}: it takes a number such as 50 or 0.5")
+            return None
+        return float(text)
 
     def url(self, where: str, text: str | None) -> str | None:
         """A base address without a slash at its end, or the reason why it is none."""

@@ -2,18 +2,54 @@
 
 import asyncio
 import logging
+import socket
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import TracebackType
 from typing import Self
 
 import httpx2
 
 from receiver import __version__
-from receiver.platform.wire import MESSAGING_PATH, Answer, Outcome, messaging_answer
+from receiver.platform.apis import Api
+from receiver.platform.calls import answer_of
+from receiver.platform.credentials import Credentials
+from receiver.platform.wire import Answer, Call, Outcome, Trouble
 
 log = logging.getLogger("receiver.platform")
 
 LARGEST_ANSWER = 1024 * 1024
 CONNECT_SECONDS = 10.0
+PIECE = 64 * 1024  # bytes of a body that are written at a time
+# What the system holds back counts as taken, for it may have left. Left to itself it holds back megabytes.
+SEND_BUFFER = (socket.SOL_SOCKET, socket.SO_SNDBUF, PIECE)
+
+
+class _Body:
+    """A body in pieces, which knows whether the last of them was handed to the connection."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+        self.complete = False
+        """From before the last piece is written: what may have arrived as a whole counts as arrived."""
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        last = max(len(self._content) - 1, 0) // PIECE * PIECE
+        for start in range(0, last, PIECE):
+            yield self._content[start : start + PIECE]
+        self.complete = True
+        yield self._content[last:]
+
+
+@dataclass(frozen=True)
+class _Response:
+    """An answer as it came in."""
+
+    status: int
+    body: bytes
+    retry_after: str | None
 
 
 class PlatformClient:
@@ -23,11 +59,17 @@ class PlatformClient:
         # A timeout counts from byte to byte; this bounds a whole call, so that it ends before its lease does.
         self._longest = timeout + connect
         self._http = httpx2.AsyncClient(
+            transport=httpx2.AsyncHTTPTransport(
+                limits=httpx2.Limits(max_connections=connections, max_keepalive_connections=connections),
+                trust_env=False,
+                socket_options=[SEND_BUFFER],
+            ),
             timeout=httpx2.Timeout(timeout, connect=min(timeout, connect)),
-            limits=httpx2.Limits(max_connections=connections, max_keepalive_connections=connections),
             follow_redirects=False,
             headers={"user-agent": f"receiver/{__version__}"},
             trust_env=False,
+            # A session of one tenant must not be shown with the key of another at the same address.
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         )
 
     async def __aenter__(self) -> Self:
@@ -38,29 +80,42 @@ class PlatformClient:
     ) -> None:
         await self._http.aclose()
 
-    async def send(self, base_url: str, key: str, body: bytes) -> Answer:
-        """Hands one Messaging v1 call to the platform and says what came of it. Does not raise for the network.
+    async def send(self, base_url: str, credentials: Credentials, api: Api, call: Call) -> Answer:
+        """Hands one call to the platform and says what came of it. Does not raise for the network.
 
-        A connection that never came about has sent nothing; whatever breaks after that may have been sent.
+        Until the last piece of the body was handed over nothing was sent, whatever breaks: half a request can't be
+        acted on. Whatever breaks after that may have been sent.
         """
-        headers = {"key": key, "content-type": "application/json"}
+        body = _Body(call.body)
+        headers = {
+            "content-type": "application/json",
+            "content-length": str(len(call.body)),
+            **credentials.header(datetime.now(UTC)),
+        }
         try:
             async with asyncio.timeout(self._longest):
-                status, answer = await self._post(base_url + MESSAGING_PATH, body, headers)
-        except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout) as error:
-            return Answer(Outcome.NOT_SENT, description=f"no connection to the platform ({type(error).__name__})")
-        except (httpx2.UnsupportedProtocol, httpx2.InvalidURL, httpx2.LocalProtocolError) as error:
-            return Answer(Outcome.NOT_SENT, description=f"the request can't be made ({type(error).__name__})")
-        except (httpx2.HTTPError, TimeoutError) as error:
-            return Answer(Outcome.UNCERTAIN, description=f"the platform did not answer ({type(error).__name__})")
-        return messaging_answer(status, answer)
+                response = await self._post(base_url + call.path, body, headers)
+        except (httpx2.HTTPError, httpx2.InvalidURL, TimeoutError) as error:
+            return _unanswered(body, type(error).__name__)
+        answer = answer_of(api, response.status, response.body, response.retry_after)
+        if answer.outcome is Outcome.UNCERTAIN and not body.complete:
+            return replace(answer, outcome=Outcome.NOT_SENT, trouble=Trouble.UNREACHABLE)
+        return answer
 
-    async def _post(self, url: str, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
-        """Status and body of the answer; what is over the limit is not read."""
+    async def _post(self, url: str, body: _Body, headers: dict[str, str]) -> _Response:
+        """The answer; what is over the limit is not read."""
         async with self._http.stream("POST", url, content=body, headers=headers) as response:
             answer = bytearray()
             async for part in response.aiter_bytes():
                 answer += part
                 if len(answer) > LARGEST_ANSWER:
                     break
-            return response.status_code, bytes(answer)
+            return _Response(response.status_code, bytes(answer), response.headers.get("retry-after"))
+
+
+def _unanswered(body: _Body, error: str) -> Answer:
+    """What a call without an answer proves."""
+    if body.complete:
+        return Answer(Outcome.UNCERTAIN, description=f"the platform did not answer ({error})")
+    description = f"the request did not reach the platform ({error})"
+    return Answer(Outcome.NOT_SENT, description=description, trouble=Trouble.UNREACHABLE)

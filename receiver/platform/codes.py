@@ -1,16 +1,20 @@
-"""The platform's words and codes as literal tables: what a status proves, what a code means and who can mend it.
+"""The platform's codes as literal tables: what a code means and who can mend it. Its words are in words.py.
 
-Source: the platform's public documents (receipt codes, statuses by channel, answers by API). A status decides what
-a receipt proves; a code only says why. No state is ever derived from a code: the two contradict each other in the
-platform's own samples.
+Source: the platform's public documents (receipt codes, answers by API). A status decides what a receipt proves; a code
+only says why. No state is ever derived from a code: the two contradict each other in the platform's own samples.
 """
 
 import re
 from dataclasses import dataclass
 from enum import IntEnum
-from functools import lru_cache
 
-from receiver.messages.lattice import Channel, Fact
+from receiver.messages.lattice import Channel
+from receiver.platform.words import CHANNELS as CHANNELS
+from receiver.platform.words import STATUSES as STATUSES
+from receiver.platform.words import VOICE_STATUSES as VOICE_STATUSES
+from receiver.platform.words import channel_of as channel_of
+from receiver.platform.words import fact_of as fact_of
+from receiver.platform.words import squeeze as squeeze
 
 
 class Class(IntEnum):
@@ -28,108 +32,6 @@ class Class(IntEnum):
     def word(self) -> str:
         """The class as clients and metrics read it."""
         return self.name.lower()
-
-
-CHANNELS: dict[str, Channel] = {
-    "sms": Channel.SMS,
-    "voice": Channel.VOICE,
-    "push": Channel.PUSH,
-    "rt": Channel.RT,
-    "appmessaging": Channel.RT,
-    "inapp": Channel.RT,
-    "fb": Channel.MESSENGER,
-    "messenger": Channel.MESSENGER,
-    "facebook": Channel.MESSENGER,
-    "fbmessenger": Channel.MESSENGER,
-    "twitter": Channel.TWITTER,
-    "wechat": Channel.WECHAT,
-    "wa": Channel.WHATSAPP,
-    "whatsapp": Channel.WHATSAPP,
-    "rcs": Channel.RCS,
-    "email": Channel.EMAIL,
-    "applebusinesschat": Channel.APPLE,
-    "applemessages": Channel.APPLE,
-    "applemessagesforbusiness": Channel.APPLE,
-    "apple": Channel.APPLE,
-    "abc": Channel.APPLE,
-    "mms": Channel.MMS,
-    "instagram": Channel.INSTAGRAM,
-}
-
-# Statuses as letters and digits only, lower case: "Un-Delivered", "UNDELIVERED" and "undelivered" are one word.
-STATUSES: dict[str, Fact] = {
-    "queued": Fact.ACCEPTED,
-    "submitted": Fact.SUBMITTED,
-    "submit": Fact.SUBMITTED,
-    "submited": Fact.SUBMITTED,
-    "sent": Fact.SUBMITTED,
-    "delivered": Fact.DELIVERED,
-    "read": Fact.READ,
-    "seen": Fact.READ,
-    "undelivered": Fact.UNDELIVERED,
-    "notdelivered": Fact.UNDELIVERED,
-    "expired": Fact.UNDELIVERED,
-    "rejected": Fact.UNDELIVERED,
-    "failed": Fact.FAILED,
-    "bounce": Fact.BOUNCED,
-    "bounced": Fact.BOUNCED,
-    "complaint": Fact.COMPLAINED,
-    "complained": Fact.COMPLAINED,
-    "notverified": Fact.NOT_VERIFIED,
-    "invalid": Fact.INVALID,
-    "clicked": Fact.CLICKED,
-    "click": Fact.CLICKED,
-    "subscribe": Fact.NOTED,
-    "unsubscribe": Fact.NOTED,
-    "messageexpired": Fact.UNDELIVERED,
-    # the relatives of the format: OMA, OneAPI
-    "deliveredtoterminal": Fact.DELIVERED,
-    "deliveredtonetwork": Fact.SUBMITTED,
-    "messagewaiting": Fact.SUBMITTED,
-    "deliveryuncertain": Fact.NOTED,
-    "deliveryimpossible": Fact.UNDELIVERED,
-    "deliverynotificationnotsupported": Fact.NO_RECEIPT,
-}
-
-VOICE_STATUSES: dict[str, Fact] = {
-    "offered": Fact.SUBMITTED,
-    "accepted": Fact.SUBMITTED,
-    "answered": Fact.DELIVERED,
-    "dropped": Fact.ENDED,
-    "released": Fact.ENDED,
-    "disconnected": Fact.ENDED,
-    "rejected": Fact.UNDELIVERED,
-    "noanswer": Fact.UNDELIVERED,
-    "busy": Fact.UNDELIVERED,
-    "others": Fact.UNDELIVERED,
-    "tromboneconnect": Fact.NOTED,
-    "tromboneconnected": Fact.NOTED,
-    "trombonerelease": Fact.NOTED,
-    "trombonereleased": Fact.NOTED,
-}
-
-
-def channel_of(word: str) -> Channel:
-    """The channel that the platform's `word` names, in any spelling; OTHER for one that we do not know."""
-    return CHANNELS.get(squeeze(word), Channel.OTHER)
-
-
-def fact_of(channel: Channel, status: str) -> Fact:
-    """What `status` proves on `channel`; UNKNOWN for a word that is in no table, and for a list or an object."""
-    word = "" if status[:1] in "[{" else squeeze(status)
-    if channel is Channel.VOICE and word in VOICE_STATUSES:
-        return VOICE_STATUSES[word]
-    return STATUSES.get(word, Fact.UNKNOWN)
-
-
-def squeeze(word: str) -> str:
-    """Letters and digits of `word`, lower case; at most 64 of them, for no known word is longer."""
-    return _squeezed(word[:128])
-
-
-@lru_cache(maxsize=1024)  # the same few words in every receipt
-def _squeezed(word: str) -> str:
-    return "".join(filter(str.isalnum, word)).casefold()[:64]
 
 
 @dataclass(frozen=True)
@@ -223,17 +125,23 @@ _ENVELOPE: dict[str, Meaning] = {
     "7020": Meaning(Class.TEMPORARY, "The platform's limit of transactions was reached."),
 }
 
+_MESSAGING: dict[str, Meaning] = {
+    **_ENVELOPE,
+    "1001": Meaning(Class.UNKNOWN, "The platform has queued the message."),
+    "7005": Meaning(Class.TEMPORARY, "The request had expired."),
+    "7006": Meaning(Class.TEMPORARY, "The platform had an internal error. Trying again later may work."),
+}
+
+# By the word of the api that was called: one code means different things.
 ANSWER_CODES: dict[str, dict[str, Meaning]] = {
-    "messaging": {
-        **_ENVELOPE,
-        "1001": Meaning(Class.UNKNOWN, "The platform has queued the message."),
-        "7005": Meaning(Class.TEMPORARY, "The request had expired."),
-        "7006": Meaning(Class.TEMPORARY, "The platform had an internal error. Trying again later may work."),
-    },
-    "event": {
-        **{code: _ENVELOPE[code] for code in ("7000", "7001", "7004", "7020")},
+    "messaging": _MESSAGING,
+    "messaging_v2": _MESSAGING,
+    "events": {
+        # 7002, 7006 and 7007 are documented for Messaging alone; here they can mean nothing else.
+        **{code: _ENVELOPE[code] for code in ("7000", "7001", "7002", "7004", "7007", "7020")},
         "1002": Meaning(Class.UNKNOWN, "The platform has queued the event."),
         "7005": Meaning(Class.TEMPORARY, "The platform had an internal error. Trying again later may work."),
+        "7006": _MESSAGING["7006"],
         "7025": Meaning(Class.CONTENT, "A mandatory custom parameter of the event was missing."),
         "7027": Meaning(Class.CONTENT, "The platform could not read the event as XML."),
     },
@@ -241,6 +149,18 @@ ANSWER_CODES: dict[str, dict[str, Meaning]] = {
         "1001": Meaning(Class.CONTENT, "The platform could not read the event as JSON."),
         "1002": Meaning(Class.CONTENT, "A mandatory field of the event was missing."),
         "1003": Meaning(Class.PLATFORM, "The platform had no recommendation available."),
+        "401": Meaning(Class.CONFIGURATION, "Webex Campaign did not accept the token, or it has expired."),
+        "403": Meaning(Class.CONFIGURATION, "The token is not allowed to send events to Webex Campaign."),
+        "404": Meaning(Class.CONFIGURATION, "There is no Webex Campaign at the address that is set."),
+        "405": Meaning(Class.CONFIGURATION, "What is at the address that is set takes no events of Webex Campaign."),
+        "429": Meaning(Class.TEMPORARY, "More events were sent to Webex Campaign than its rate limit allows."),
+        "430": Meaning(Class.CONFIGURATION, "Webex Campaign did not accept the token."),
+        "498": Meaning(Class.CONFIGURATION, "The token for Webex Campaign is not valid, or it has expired."),
+        "499": Meaning(Class.PLATFORM, "Webex Campaign failed to process the event."),
+        "500": Meaning(
+            Class.PLATFORM, "Webex Campaign had an internal error. It may have taken the event all the same."
+        ),
+        "502": Meaning(Class.PLATFORM, "A gateway of Webex Campaign had no answer. The event may have been taken."),
     },
 }
 
@@ -285,7 +205,7 @@ def receipt_meaning(channel: Channel, code: str, description: str = "", addition
 
 
 def answer_meaning(api: str, code: str) -> Meaning | None:
-    """What the code of an answer says in `api` ("messaging", "event", "campaign"); None for one in no table."""
+    """What the code of an answer says in the api with the word `api` (apis.Api.word); None for one in no table."""
     return ANSWER_CODES[api].get(code)
 
 

@@ -1,14 +1,8 @@
-"""The platform's spelling of a submission and of its answer. It ends in this room."""
+"""What the platform's doors have in common: a recipient, a call, and what an answer proves."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
 from uuid import UUID
-
-import msgspec
-
-MESSAGING_PATH = "/resources/v1/messaging"
 
 
 @dataclass(frozen=True)
@@ -20,12 +14,12 @@ class Recipient:
     value: str
 
 
-def messaging_body(content: bytes, recipients: Sequence[Recipient], notifyurl: str) -> bytes:
-    """The body of a Messaging v1 call: what every recipient gets, one entry a recipient, and where to tell."""
-    body = msgspec.json.decode(content)
-    body["destination"] = [{r.id_type: [r.value], "correlationid": str(r.message_id)} for r in recipients]
-    body["notifyurl"] = notifyurl
-    return msgspec.json.encode(body)
+@dataclass(frozen=True)
+class Call:
+    """One call as it goes out: what stands behind the base address, and the body."""
+
+    path: str
+    body: bytes = field(repr=False)
 
 
 class Outcome(Enum):
@@ -82,55 +76,6 @@ class Answer:
         return next((item.code for item in self.items if item.code), None)
 
 
+LONGEST_TEXT = 500  # characters of a text of an answer
+
 QUEUED = "1001"
-# Tried again: internal error, transaction limit, and credentials, which are the lane's trouble and not the message's.
-LATER_CODES = frozenset({"7006", "7020"})
-CREDENTIAL_CODES = frozenset({"7001", "7002", "7007"})
-LONGEST_TEXT = 500
-
-
-def messaging_answer(status: int, body: bytes) -> Answer:
-    """The answer to a Messaging v1 call. The code decides, never the HTTP status: v1 answers 200 for failures too."""
-    items = _items(body)
-    if not items:
-        return _answer_without_code(status, body)
-    if any(item.code == QUEUED for item in items):
-        return Answer(Outcome.ACCEPTED, items, status)
-    said = next(item for item in items if item.code)
-    later = said.code in LATER_CODES or said.code in CREDENTIAL_CODES
-    return Answer(Outcome.LATER if later else Outcome.REFUSED, items, status, said.description)
-
-
-def _items(body: bytes) -> tuple[AnswerItem, ...]:
-    """The items of the envelope: an array on success, an object on failure; nothing for any other body."""
-    try:
-        envelope = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return ()
-    response = envelope.get("response") if isinstance(envelope, dict) else None
-    entries = response if isinstance(response, list) else [response]
-    # An entry without a code keeps its place: items are matched with recipients by position.
-    items = tuple(
-        AnswerItem(_text(e.get("code")) or "", _text(e.get("transid")), _text(e.get("description")))
-        for e in (entry if isinstance(entry, dict) else {} for entry in entries)
-    )
-    return items if any(item.code for item in items) else ()
-
-
-def _answer_without_code(status: int, body: bytes) -> Answer:
-    """An HTTP answer in which the platform said nothing: only the status is left to judge by."""
-    said = body[:80].decode("utf-8", "replace").replace("\0", "")
-    description = f"HTTP {status} without a code"
-    if status in (401, 403, 404, 405, 429):  # the credentials, the address, the rate: not the message's fault
-        return Answer(Outcome.LATER, (), status, description)
-    if 400 <= status < 500:
-        return Answer(Outcome.REFUSED, (AnswerItem(f"HTTP {status}", None, description),), status, description)
-    # 2xx that can't be read, 3xx, 5xx after the body was taken: it may have been sent
-    return Answer(Outcome.UNCERTAIN, (), status, f"{description}: {said}" if said else description)
-
-
-def _text(value: Any) -> str | None:
-    """A field of an answer as bounded text; numbers where strings are expected are taken as they read."""
-    if isinstance(value, bool) or not isinstance(value, str | int):
-        return None
-    return str(value).strip().replace("\0", "\ufffd")[:LONGEST_TEXT] or None

@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from receiver.messages.lattice import NEGATIVE, RANK, Channel, Fact, State
+from receiver.platform.apis import Api
 from receiver.platform.codes import (
     ANSWER_CODES,
     BOUNCES,
@@ -360,18 +361,36 @@ ANSWERS: dict[str, dict[str, Class]] = {
         "7009": Class.CONTENT,
         "7020": Class.TEMPORARY,
     },
-    "event": {
+    "events": {
         "1002": Class.UNKNOWN,
         "7000": Class.CONTENT,
         "7001": Class.CONFIGURATION,
+        "7002": Class.CONFIGURATION,
         "7004": Class.CONTENT,
         "7005": Class.TEMPORARY,
+        "7006": Class.TEMPORARY,
+        "7007": Class.CONFIGURATION,
         "7020": Class.TEMPORARY,
         "7025": Class.CONTENT,
         "7027": Class.CONTENT,
     },
-    "campaign": {"1001": Class.CONTENT, "1002": Class.CONTENT, "1003": Class.PLATFORM},
+    "campaign": {
+        "1001": Class.CONTENT,
+        "1002": Class.CONTENT,
+        "1003": Class.PLATFORM,
+        "401": Class.CONFIGURATION,
+        "403": Class.CONFIGURATION,
+        "404": Class.CONFIGURATION,
+        "405": Class.CONFIGURATION,
+        "429": Class.TEMPORARY,
+        "430": Class.CONFIGURATION,
+        "498": Class.CONFIGURATION,
+        "499": Class.PLATFORM,
+        "500": Class.PLATFORM,
+        "502": Class.PLATFORM,
+    },
 }
+ANSWERS["messaging_v2"] = ANSWERS["messaging"]
 
 
 def test_the_codes_of_each_api_are_the_documented_ones() -> None:
@@ -389,8 +408,12 @@ def test_one_code_means_different_things_by_api() -> None:
         "The platform has queued the message.",
         "The platform could not read the event as JSON.",
     )
-    assert answer_meaning("event", "1001") is None
+    assert answer_meaning("events", "1001") is None
     assert answer_meaning("messaging", "4242") is None
+
+
+def test_every_api_has_its_table() -> None:
+    assert set(ANSWER_CODES) == {api.word for api in Api}
 
 
 # All tables

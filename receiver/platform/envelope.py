@@ -1,0 +1,83 @@
+"""The platform's own envelope, as our drop-in doors answer in it: Messaging v1 and Custom Event v1."""
+
+from collections.abc import Iterable, Sequence
+from uuid import uuid4
+
+import msgspec
+
+from receiver.platform.wire import Answer, AnswerItem, Outcome
+
+INVALID_JSON, INVALID, FAULT, INACTIVE = "7000", "7004", "7006", "7007"
+
+# In the words of the documents; the codes that we may have to answer with ourselves.
+DESCRIPTIONS = {
+    "1001": "Queued",
+    "1002": "Queued",
+    "7000": "Invalid JSON",
+    "7001": "Authentication failed.",
+    "7002": "Service key missing",
+    "7003": "Mandatory parameters missing",
+    "7004": "Invalid parameters",
+    "7005": "Internal error occurred",
+    "7006": "Internal error occurred",
+    "7007": "Service inactive",
+    "7009": "Max number of destinations exceeded",
+    "7020": "Max transaction limit exceeded",
+    "7025": "Mandatory custom parameters missing",
+}
+
+
+class _Item(msgspec.Struct):
+    code: str
+    transid: str
+    description: str
+
+
+class _Refusal(msgspec.Struct):
+    code: str
+    description: str
+    transid: str
+
+
+def refusal(code: str, detail: str = "") -> bytes:
+    """The envelope of failure: an object, with a transid of its own."""
+    description = DESCRIPTIONS.get(code, "Failed")
+    described = f"{description}: {detail}" if detail else description
+    return msgspec.json.encode({"response": _Refusal(code, described, str(uuid4()))})
+
+
+def queued(items: Iterable[AnswerItem]) -> bytes:
+    """The envelope of success: an array."""
+    return msgspec.json.encode(
+        {"response": [_Item(i.code, i.transid or "", i.description or DESCRIPTIONS.get(i.code, "")) for i in items]}
+    )
+
+
+def reply(answers: Sequence[Answer], queued_code: str, *, spelt_so: bool) -> tuple[int, bytes]:
+    """HTTP status and body for a client whose request took these calls: the platform's own bytes where it was one.
+
+    `spelt_so`: the api that was called answers in this envelope; v2 does not.
+
+    What nobody answered, or could not be sent, is 7006 under HTTP 200. Of several calls, one that was queued makes
+    the request queued: the entries of the others bear their code.
+    """
+    first = answers[0]
+    if len(answers) == 1 and spelt_so and first.http_status is not None and first.raw:
+        return first.http_status, first.raw
+    if not any(answer.outcome is Outcome.ACCEPTED for answer in answers):
+        return 200, refusal(code_of(first))
+    items: list[AnswerItem] = []
+    for answer in answers:
+        # v2 has one word for queued; the client of this door knows its own
+        items += (
+            (AnswerItem(queued_code if item.transid else item.code, item.transid, None) for item in answer.items)
+            if answer.outcome is Outcome.ACCEPTED
+            else (AnswerItem(code_of(answer), str(uuid4()), answer.description),)
+        )
+    return 200, queued(items)
+
+
+def code_of(answer: Answer) -> str:
+    """The platform's code of a call that was not taken; 7006 where it said none."""
+    code = answer.code
+    return code if answer.outcome is not Outcome.UNCERTAIN and code and code.isdigit() else FAULT
