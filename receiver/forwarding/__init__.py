@@ -1,0 +1,1 @@
+"""What goes on: each receipt, after its commit, to the notifyurl that the client itself gave."""
