@@ -5,7 +5,8 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
 
 import asyncpg
 from starlette.applications import Starlette
@@ -16,21 +17,28 @@ from starlette.routing import Route
 
 from receiver import metrics, openapi
 from receiver.access.keys import Keys
+from receiver.access.platform_callers import PlatformCallers
 from receiver.access.tenants import Tenants
 from receiver.access.tokens import NotifyTokens
 from receiver.database.migrate import require_schema
 from receiver.database.partitions import days_ahead, ensure_weeks, lock_table_warning
 from receiver.database.pool import NOT_THERE, Connection, Pool, can_write, open_pool
+from receiver.forwarding.forwarder import Forwarder
 from receiver.openapi import Operation, Parameter
 from receiver.platform.client import PlatformClient
+from receiver.platform.credentials import can_send, messaging_api_of
+from receiver.queries import platform_status
 from receiver.queries import routes as query_routes
+from receiver.queries.platform_status import StatusDoor
 from receiver.queries.routes import QueryDoor
 from receiver.receipts import quarantine_routes
 from receiver.receipts.intake import Intake
 from receiver.receipts.quarantine_routes import QuarantineDoor
 from receiver.receipts.routes import NotifyDoor
+from receiver.sending import drop_in
 from receiver.sending import routes as sending_routes
 from receiver.sending.dispatcher import Dispatcher
+from receiver.sending.drop_in import DropInDoor
 from receiver.sending.routes import SendingDoor
 from receiver.settings import Settings
 from receiver.upkeep.partitions import PartitionKeeper
@@ -45,6 +53,8 @@ OPERATIONS: Sequence[Operation] = (
     *sending_routes.OPERATIONS,
     *query_routes.OPERATIONS,
     *quarantine_routes.OPERATIONS,
+    *drop_in.OPERATIONS,
+    *platform_status.OPERATIONS,
     Operation(
         "POST",
         "/notify/{token}",
@@ -91,6 +101,7 @@ OPERATIONS: Sequence[Operation] = (
 WRITERS = 5  # the intake's group, two of the upkeep, a replay, and one to spare
 READERS = 8
 SENDERS = 8
+FORWARDERS = 2  # one claims, settles and tidies; one to spare
 
 
 @dataclass
@@ -102,6 +113,7 @@ class House:
     tokens: NotifyTokens
     intake: Intake
     dispatcher: Dispatcher
+    forwarder: Forwarder
     write_pool: Pool
     read_pool: Pool
     workers: list[tuple[str, Worker]]
@@ -116,6 +128,7 @@ class House:
     async def readyz(self, request: Request) -> Response:
         """200 as long as a receipt can be made durable here; all else that is wrong is a warning."""
         warnings = [*self.warnings, *self.dispatcher.trouble.values(), *self._without_platform()]
+        warnings += self.forwarder.warnings()
         warnings += self.tenants.unprotected()
         ready = not self.draining and await can_write(self.write_pool)
         if self.draining:
@@ -128,7 +141,7 @@ class House:
         return [
             f"tenant {tenant.name} has no platform address or key: it can listen, not send"
             for tenant in self.settings.tenants
-            if not (tenant.platform_url and tenant.platform_key)
+            if not can_send(tenant, messaging_api_of(tenant))
         ]
 
 
@@ -157,6 +170,7 @@ async def open_house(settings: Settings, dsn: str, secret: str) -> AsyncIterator
         async with write_pool.acquire() as connection:
             await require_schema(connection)
             await tenants.load(connection)
+            await tenants.store_forward_to(connection)
             await _ensure_weeks(connection)
             lock_warning = await lock_table_warning(connection)
         send_pool = await _pool(stack, dsn, "sending", SENDERS, writer=True)
@@ -174,6 +188,13 @@ async def open_house(settings: Settings, dsn: str, secret: str) -> AsyncIterator
             concurrency=settings.dispatch_concurrency,
             timeout=settings.platform_timeout,
             keep_content=settings.keep_content,
+            lease=timedelta(seconds=settings.lease),
+        )
+        forwarder = Forwarder(
+            await _pool(stack, dsn, "forwarding", FORWARDERS, writer=True),
+            tenants,
+            concurrency=settings.forward_concurrency,
+            most_waiting=settings.forward_queue,
         )
         keeper = PartitionKeeper(write_pool)
         trimmer = QuarantineKeeper(write_pool, settings.quarantine_days, settings.quarantine_mb * 1024 * 1024)
@@ -182,16 +203,37 @@ async def open_house(settings: Settings, dsn: str, secret: str) -> AsyncIterator
             ("partitions", keeper),
             ("quarantine", trimmer),
             ("intake", intake),
+            ("forwarder", forwarder),  # last: it may wait for servers of others
         ]
-        house = House(settings, tenants, tokens, intake, dispatcher, write_pool, read_pool, workers)
+        house = House(settings, tenants, tokens, intake, dispatcher, forwarder, write_pool, read_pool, workers)
         house.warnings = [lock_warning] if lock_warning else []
         keys = Keys(read_pool)
+        callers = PlatformCallers(settings.tenants, tenants, keys)
         house.app = _application(
             house,
             NotifyDoor(tokens, tenants.at_the_door, intake, settings.max_body),
-            SendingDoor(send_pool, keys, tenants, dispatcher.wake, settings.max_body),
+            SendingDoor(
+                send_pool,
+                keys,
+                tenants,
+                dispatcher.wake,
+                settings.max_body,
+                entries=settings.entries_per_call,
+                keep_content=settings.keep_content,
+            ),
             QueryDoor(read_pool, keys),
             QuarantineDoor(read_pool, write_pool, keys, tenants),
+            DropInDoor(
+                send_pool,
+                callers,
+                tenants,
+                dispatcher,
+                max_body=settings.max_body,
+                entries=settings.entries_per_call,
+                timeout=settings.platform_timeout,
+                lease=timedelta(seconds=settings.lease),
+            ),
+            StatusDoor(read_pool, callers),
         )
         yield house
 
@@ -219,15 +261,17 @@ async def _pool(stack: contextlib.AsyncExitStack, dsn: str, name: str, size: int
     return pool
 
 
-def _application(
-    house: House, notify: NotifyDoor, sending: SendingDoor, queries: QueryDoor, quarantine: QuarantineDoor
-) -> Starlette:
+class Door(Protocol):
+    """The doors of a room."""
+
+    def routes(self) -> list[Route]:
+        """Their routes."""
+
+
+def _application(house: House, *doors: Door) -> Starlette:
     return Starlette(
         routes=[
-            *notify.routes(),
-            *sending.routes(),
-            *queries.routes(),
-            *quarantine.routes(),
+            *(route for door in doors for route in door.routes()),
             Route("/livez", livez),
             Route("/readyz", house.readyz),
             Route("/metrics", scrape),

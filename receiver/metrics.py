@@ -59,6 +59,29 @@ OUTBOX = Gauge(
 SUBMISSIONS = Counter(
     "receiver_submissions", "Calls to the platform by what came of them.", ("outcome", "tenant"), registry=REGISTRY
 )
+LANE_STOPPED = Gauge(
+    "receiver_lane_stopped",
+    "Whether a tenant's messages wait because the platform refuses its credentials: 1 or 0.",
+    ("tenant",),
+    registry=REGISTRY,
+)
+FORWARDS = Counter(
+    "receiver_forwards",
+    "Receipts that went on to a client's address, by what came of each try.",
+    ("result", "tenant"),
+    registry=REGISTRY,
+)
+FORWARD_QUEUE = Gauge("receiver_forward_queue", "Receipts that wait to go on.", ("tenant",), registry=REGISTRY)
+FORWARD_OLDEST = Gauge(
+    "receiver_forward_oldest_seconds", "Age of the oldest receipt that waits to go on.", ("tenant",), registry=REGISTRY
+)
+# From the quarter of a second between two looks to the 72 hours after which it is given up.
+FORWARD_SECONDS = Histogram(
+    "receiver_forward_seconds",
+    "From a receipt's commit until a client's address took it.",
+    buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, 300, 3600, 12 * 3600, 72 * 3600),
+    registry=REGISTRY,
+)
 # A group is 1 receipt on a quiet day and 256 under load.
 GROUP = Histogram(
     "receiver_intake_group_receipts",

@@ -59,6 +59,7 @@ PROBLEMS = {
     401: "No good API key, or no good token.",
     403: "The API key has not the scope.",
     404: "There is no such thing.",
+    409: "It contradicts what is there already: `code` says in what.",
     413: "The body is over the limit.",
     422: "The request was read, and a rule is broken: every broken field is named.",
     503: "Not now: try again.",

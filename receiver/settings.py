@@ -29,6 +29,10 @@ SETTINGS = (
     Setting("MAX_BODY", "Largest body that a door reads, in bytes; at least 1048576.", "2097152"),
     Setting("DISPATCH_CONCURRENCY", "Calls to the platform under way at once.", "16"),
     Setting("PLATFORM_TIMEOUT", "Seconds to wait for the platform's answer.", "30"),
+    Setting("LEASE", "Seconds after which another process takes over what one had in hand; PLATFORM_TIMEOUT + 45."),
+    Setting("ENTRIES_PER_CALL", "Most entries in one call to the platform.", "1000"),
+    Setting("FORWARD_CONCURRENCY", "Receipts that go on to clients' addresses at once.", "16"),
+    Setting("FORWARD_QUEUE", "Most receipts of a tenant that wait to go on; the oldest are dropped.", "100000"),
     Setting("QUARANTINE_DAYS", "Days for which bodies in quarantine are kept; weeks go as a whole.", "30"),
     Setting("QUARANTINE_MB", "Most megabytes in quarantine, over all tenants; the oldest go first.", "256"),
     Setting("LOG_LEVEL", "debug, info, warning or error.", "info"),
@@ -53,6 +57,10 @@ class Settings:
     max_body: int
     dispatch_concurrency: int
     platform_timeout: float
+    lease: float
+    entries_per_call: int
+    forward_concurrency: int
+    forward_queue: int
     quarantine_days: int
     quarantine_mb: int
     log_level: str
@@ -108,6 +116,10 @@ def read_settings(environment: Mapping[str, str] = os.environ, *, serving: bool 
         max_body=reader.whole("MAX_BODY", 1024 * 1024, 64 * 1024 * 1024),
         dispatch_concurrency=reader.whole("DISPATCH_CONCURRENCY", 1, 1000),
         platform_timeout=float(reader.whole("PLATFORM_TIMEOUT", 1, 300)),
+        lease=_lease(reader),
+        entries_per_call=reader.whole("ENTRIES_PER_CALL", 1, 1000),
+        forward_concurrency=reader.whole("FORWARD_CONCURRENCY", 1, 1000),
+        forward_queue=reader.whole("FORWARD_QUEUE", 100, 10_000_000),
         quarantine_days=reader.whole("QUARANTINE_DAYS", 1, 3650),
         quarantine_mb=reader.whole("QUARANTINE_MB", 16, 65_536),
         log_level=log_level,
@@ -117,6 +129,13 @@ def read_settings(environment: Mapping[str, str] = os.environ, *, serving: bool 
     if reader.problems:
         raise SettingsError(reader.problems)
     return settings
+
+
+def _lease(reader: Reader) -> float:
+    """LEASE in seconds: longer than a call lasts, or its answer would find the message given up as uncertain."""
+    timeout = reader.text("PLATFORM_TIMEOUT") or ""
+    least = (int(timeout) if timeout.isascii() and timeout.isdigit() and len(timeout) < 4 else 1) + 2
+    return float(reader.whole("LEASE", least, 3600) if reader.text("LEASE") else least + 43)
 
 
 def _path(reader: Reader, name: str) -> Path | None:

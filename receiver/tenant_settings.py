@@ -11,10 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from receiver.environment import Reader, Setting
+from receiver.targets import NOTHING, Allowed, parse_allowed, refused_target
 
 TENANT_SETTINGS = (
     Setting("PLATFORM_URL", "Base address of the platform for the tenant `default`."),
-    Setting("PLATFORM_KEY", "Service key of the tenant `default`.", secret=True),
+    Setting("PLATFORM_KEY", "Service or profile key of the tenant `default`.", secret=True),
+    Setting("SERVICE_ID", "Id of the service whose secret signs a token for each call, in place of the key."),
+    Setting("SERVICE_SECRET", "The service's secret, base64 as the platform shows it.", secret=True),
+    Setting("PLATFORM_API", "Which Messaging the platform is sent: v1 or v2.", "v1"),
+    Setting("RATE", "Most messages a second to the platform, over all processes; not set: no limit."),
     Setting("PLATFORM_ZONE", "Time zone of the platform's time stamps that name none.", "UTC"),
     Setting("CAMPAIGN_URL", "Base address of Webex Campaign for the tenant `default`."),
     Setting("CAMPAIGN_TOKEN", "Bearer token for Webex Campaign.", secret=True),
@@ -24,6 +29,8 @@ TENANT_SETTINGS = (
     Setting("NOTIFY_HEADER", "Name of a header that every receipt must bear, such as Authorization."),
     Setting("NOTIFY_HEADER_VALUE", "The value of that header, to the letter.", secret=True),
     Setting("NOTIFY_HEADER_VALUE_PREVIOUS", "Its value before the last rotation, still good.", secret=True),
+    Setting("FORWARD_TO", "Where receipts go on to that have no notifyurl of a client's own.", secret=True),
+    Setting("FORWARD_ALLOW", "Hosts and networks to which receipts may go on though they are not public, or http."),
 )
 TENANT_KEYS = tuple(
     key
@@ -39,6 +46,12 @@ class Tenant:
     name: str
     platform_url: str | None = None
     platform_key: str | None = field(default=None, repr=False)
+    service_id: str | None = None
+    service_secret: str | None = field(default=None, repr=False)
+    """Base64, as the platform shows it; with the service's id in place of the key."""
+    platform_api: str = "v1"
+    rate: float | None = None
+    """Messages a second to the platform, over all processes; None: no limit."""
     campaign_url: str | None = None
     campaign_token: str | None = field(default=None, repr=False)
     zone: tzinfo = UTC
@@ -47,6 +60,8 @@ class Tenant:
     signature_required: bool = False
     notify_header: str | None = None
     notify_header_values: tuple[str, ...] = field(default=(), repr=False)
+    forward_to: str | None = field(default=None, repr=False)
+    forward_allow: Allowed = NOTHING
 
 
 def read_tenants(reader: Reader, file: str | None) -> tuple[Tenant, ...]:
@@ -72,10 +87,18 @@ def _tenant(reader: Reader, name: str, text: Callable[[str], str | None], where:
         reader.problems.append(f"{where('NOTIFY_HEADER')} is set, and {where('NOTIFY_HEADER_VALUE')} is missing")
     if values and not texts["NOTIFY_HEADER"]:
         reader.problems.append(f"{where('NOTIFY_HEADER_VALUE')} is set, and {where('NOTIFY_HEADER')} is missing")
+    allowed = _allowed(reader, where("FORWARD_ALLOW"), texts["FORWARD_ALLOW"])
+    forward_to = texts["FORWARD_TO"] or None
+    if forward_to and (reason := refused_target(forward_to, allowed)):
+        reader.problems.append(f"nothing can go on to {where('FORWARD_TO')}: {reason}")
     return Tenant(
         name=name,
         platform_url=reader.url(where("PLATFORM_URL"), texts["PLATFORM_URL"]),
         platform_key=reader.key(where("PLATFORM_KEY"), texts["PLATFORM_KEY"]),
+        service_id=texts["SERVICE_ID"],
+        service_secret=_service_secret(reader, texts, where),
+        platform_api=reader.one_of(where("PLATFORM_API"), texts["PLATFORM_API"] or "v1", ("v1", "v2")),
+        rate=reader.per_second(where("RATE"), texts["RATE"]),
         campaign_url=reader.url(where("CAMPAIGN_URL"), texts["CAMPAIGN_URL"]),
         campaign_token=reader.key(where("CAMPAIGN_TOKEN"), texts["CAMPAIGN_TOKEN"]),
         zone=reader.zone(where("PLATFORM_ZONE"), texts["PLATFORM_ZONE"] or "UTC"),
@@ -83,7 +106,30 @@ def _tenant(reader: Reader, name: str, text: Callable[[str], str | None], where:
         signature_required=required,
         notify_header=reader.header_name(where("NOTIFY_HEADER"), texts["NOTIFY_HEADER"]),
         notify_header_values=values,
+        forward_to=forward_to,
+        forward_allow=allowed,
     )
+
+
+def _allowed(reader: Reader, where: str, text: str | None) -> Allowed:
+    """The hosts and networks of a list with commas, or the reason why it is none."""
+    try:
+        return parse_allowed(text or "")
+    except ValueError as error:
+        reader.problems.append(f"{where}: {error}")
+        return NOTHING
+
+
+def _service_secret(reader: Reader, texts: dict[str, str | None], where: Callable[[str], str]) -> str | None:
+    """The service's secret: together with its id, and never beside a key, for the platform would take the token."""
+    secret = reader.base64(where("SERVICE_SECRET"), texts["SERVICE_SECRET"])
+    if bool(texts["SERVICE_ID"]) != bool(texts["SERVICE_SECRET"]):
+        has, lacks = ("ID", "SECRET") if texts["SERVICE_ID"] else ("SECRET", "ID")
+        reader.problems.append(f"{where(f'SERVICE_{has}')} is set, and {where(f'SERVICE_{lacks}')} is missing")
+    elif secret and texts["PLATFORM_KEY"]:
+        pair = f"{where('SERVICE_ID')} with {where('SERVICE_SECRET')}"
+        reader.problems.append(f"{where('PLATFORM_KEY')} and {pair} are both set: keep one")
+    return secret
 
 
 def _rotated(reader: Reader, name: str, texts: dict[str, str | None], where: Callable[[str], str]) -> tuple[str, ...]:
@@ -128,6 +174,8 @@ def _of_table(reader: Reader, where: str, name: str, values: Any) -> Tenant:
             reader.problems.append(f"{where}.{key} is not known: it takes {', '.join(TENANT_KEYS)}")
         elif key == "signature_required" and isinstance(value, bool):
             texts[key] = "yes" if value else "no"
+        elif key == "rate" and isinstance(value, int | float) and not isinstance(value, bool):
+            texts[key] = str(value)
         elif not isinstance(value, str):
             reader.problems.append(f"{where}.{key} is no text")
         else:

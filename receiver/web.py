@@ -6,7 +6,7 @@ A failure is `application/problem+json` (RFC 9457) with a stable `code`, and eve
 import contextvars
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -28,7 +28,10 @@ class FieldError(NamedTuple):
 
 
 class Problem(Exception):
-    """A failure that the client is told: HTTP status, stable code, one sentence, broken fields, extra headers."""
+    """A failure that the client is told: HTTP status, stable code, one sentence, broken fields, extra headers.
+
+    `more` are members of the answer beside those that every problem has.
+    """
 
     def __init__(
         self,
@@ -37,9 +40,11 @@ class Problem(Exception):
         title: str,
         errors: Sequence[FieldError] = (),
         headers: dict[str, str] | None = None,
+        more: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(title)
         self.status, self.code, self.title, self.errors, self.headers = status, code, title, errors, headers or {}
+        self.more = more or {}
 
 
 class JsonResponse(Response):
@@ -61,6 +66,7 @@ async def problem_response(request: Request, error: Exception) -> Response:
         "title": error.title,
         "errors": [e._asdict() for e in error.errors],
         "request_id": request_id.get(),
+        **error.more,
     }
     return JsonResponse(body, error.status, error.headers, media_type="application/problem+json")
 
@@ -88,8 +94,8 @@ async def failed(request: Request, error: Exception) -> Response:
         request_id.reset(token)
 
 
-async def read_json(request: Request, limit: int) -> Any:
-    """The JSON value of the body. Raises Problem 413 over `limit` bytes, 400 for what is not JSON."""
+async def read_body(request: Request, limit: int) -> bytes:
+    """The body as it came. Raises Problem 413 over `limit` bytes, 400 for one that was cut off."""
     body = bytearray()
     try:
         async for part in request.stream():
@@ -100,8 +106,13 @@ async def read_json(request: Request, limit: int) -> Any:
                 )
     except ClientDisconnect:  # nobody reads the answer; it must not be a fault of ours in the log
         raise Problem(400, "body_cut_off", "The body ended before it was complete.") from None
+    return bytes(body)
+
+
+def json_of(body: bytes) -> Any:
+    """The JSON value of `body`. Raises Problem 400 for what is not JSON."""
     try:
-        return msgspec.json.decode(bytes(body).removeprefix(b"\xef\xbb\xbf"))
+        return msgspec.json.decode(body.removeprefix(b"\xef\xbb\xbf"))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise Problem(400, "not_json", "The body is not JSON.", [FieldError("", "7000", reason)]) from None

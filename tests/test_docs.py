@@ -125,7 +125,7 @@ def test_ceilings_and_normal_pairs_are_those_of_the_lattice() -> None:
         ("E-mail bounces", BOUNCES),
         ("WhatsApp causes", CAUSES),
         ("Answers of Messaging", ANSWER_CODES["messaging"]),
-        ("Answers of Custom Event", ANSWER_CODES["event"]),
+        ("Answers of Custom Event", ANSWER_CODES["events"]),
         ("Answers of Campaign", ANSWER_CODES["campaign"]),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -137,7 +137,8 @@ def test_every_code_stands_in_its_table_with_class_and_sentence(heading: str, co
 def test_no_table_of_codes_is_left_out() -> None:
     assert set(RECEIPT_CODES) == {None, Channel.SMS, Channel.MMS, Channel.VOICE}
     assert RECEIPT_CODES[Channel.MMS] is RECEIPT_CODES[Channel.SMS]
-    assert set(ANSWER_CODES) == {"messaging", "event", "campaign"}
+    assert set(ANSWER_CODES) == {"messaging", "messaging_v2", "events", "campaign"}
+    assert ANSWER_CODES["messaging_v2"] is ANSWER_CODES["messaging"]
 
 
 def test_every_class_is_explained() -> None:

@@ -21,6 +21,7 @@ GOOD = {
     "RECEIVER_PLATFORM_KEY": "the-key-of-the-platform",
 }
 LONG = "another secret, long enough"
+SERVICE_SECRET = "dGhlLXNlY3JldC1vZi10aGUtc2VydmljZQ=="
 SECRETS = ("database-password", "the-secret-of-the-tokens", "the-key-of-the-platform")
 
 
@@ -154,12 +155,54 @@ def test_secrets_stand_in_no_repr_and_no_text() -> None:
 
 def test_every_secret_may_stand_in_a_file(tmp_path: Path) -> None:
     beside = {"SIGNATURE_SECRET": LONG, "NOTIFY_HEADER": "X-Api-Key", "NOTIFY_HEADER_VALUE": LONG}
+    signing = {"PLATFORM_KEY": None, "SERVICE_ID": "svc-1"}
     for setting in (s for s in SETTINGS if s.secret):
         file = tmp_path / setting.name
-        file.write_text(f"{GOOD.get(f'RECEIVER_{setting.name}', 'a long enough secret')}\n")
-        read = settings(**{**beside, setting.name: None, f"{setting.name}_FILE": str(file)})
+        others_text = {"SERVICE_SECRET": SERVICE_SECRET, "FORWARD_TO": "https://hooks.example.com/a-secret-path"}
+        text = others_text.get(setting.name, "a long enough secret")
+        file.write_text(f"{GOOD.get(f'RECEIVER_{setting.name}', text)}\n")
+        others = {**beside, **signing} if setting.name == "SERVICE_SECRET" else beside
+        read = settings(**{**others, setting.name: None, f"{setting.name}_FILE": str(file)})
         assert isinstance(read, Settings)
     assert read.tenant("default").platform_key == "the-key-of-the-platform"
+
+
+def test_a_service_signs_in_place_of_the_key() -> None:
+    tenant = settings(PLATFORM_KEY=None, SERVICE_ID="svc-1", SERVICE_SECRET=SERVICE_SECRET).tenant("default")
+    assert (tenant.service_id, tenant.service_secret, tenant.platform_key) == ("svc-1", SERVICE_SECRET, None)
+    assert SERVICE_SECRET not in repr(tenant)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"SERVICE_ID": "svc-1"}, "RECEIVER_SERVICE_ID is set, and RECEIVER_SERVICE_SECRET is missing"),
+        ({"SERVICE_SECRET": SERVICE_SECRET}, "RECEIVER_SERVICE_SECRET is set, and RECEIVER_SERVICE_ID is missing"),
+        (
+            {"SERVICE_ID": "svc-1", "SERVICE_SECRET": SERVICE_SECRET, "PLATFORM_KEY": "the-key-of-the-platform"},
+            "RECEIVER_PLATFORM_KEY and RECEIVER_SERVICE_ID with RECEIVER_SERVICE_SECRET are both set: keep one",
+        ),
+        *(
+            ({"SERVICE_ID": "svc-1", "SERVICE_SECRET": bad}, "RECEIVER_SERVICE_SECRET is no base64")
+            for bad in (SERVICE_SECRET[:-1], f"*{SERVICE_SECRET}", "c2Vj cmV0", "c2Vjc-_0", "geheimnis-é", "====")
+        ),
+        ({"PLATFORM_API": "v3"}, "RECEIVER_PLATFORM_API is 'v3': it takes v1 or v2"),
+    ],
+)
+def test_bad_credentials_are_named_and_not_shown(changes: dict[str, str], says: str) -> None:
+    (found,) = problems(**{"PLATFORM_KEY": None, **changes})
+    assert found.startswith(says)
+    assert not any(secret in found for name, secret in changes.items() if name == "SERVICE_SECRET")
+
+
+def test_a_tenant_s_version_of_messaging_is_v1_unless_it_says_v2(tmp_path: Path) -> None:
+    text = (
+        f"[tenant.new]\nplatform_api = 'v2'\nservice_id = 'svc-1'\nservice_secret = '{SERVICE_SECRET}'\n[tenant.old]\n"
+    )
+    read = settings(**config(tmp_path, text))
+    assert [read.tenant(name).platform_api for name in ("default", "new", "old")] == ["v1", "v2", "v1"]
+    assert read.tenant("new").service_secret == SERVICE_SECRET
+    assert SERVICE_SECRET not in repr(read)
 
 
 @pytest.mark.parametrize(

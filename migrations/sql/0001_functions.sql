@@ -2,7 +2,8 @@
 -- snapshot of its own: lock first, apply in the NEXT statement. One statement that locks and updates
 -- reads stale values and writes a wrong change log (docs/decisions/0002-lock-then-apply.md).
 --
--- Lock order of every writer: key generation, transids, keys, messages by id (all in one statement), receipts, changes.
+-- Lock order of every writer: key generation, transids, keys, messages by id (all in one statement), receipts, forwards,
+-- changes.
 -- A group takes each kind once, in order, so that no two of them wait for each other in a ring: a deadlock costs a
 -- second to be noticed, and with six writers one of them once waited for more than six.
 -- The names end in a version: an older service goes on with the older function while a newer one is rolled out.
@@ -181,6 +182,26 @@ begin
   return coalesce(v_merged, '{}');
 end $f$;
 
+-- Queues receipts that are new for whoever wants them told on: the notifyurl of the message's own submission (a child's
+-- is its event's), else the tenant's forward_to. Those of a message that turned out to be ours only now (p_moved) were
+-- queued for forward_to when they came in. The caller asks tenant.forwards first: most have nobody to tell.
+create function forward_v1(p_at timestamptz, p_ids uuid[], p_fingerprints bytea[], p_moved boolean) returns void
+language plpgsql volatile as $f$
+begin
+  insert into forward (tenant, message_id, fingerprint, url, created_at, due_at, expires_at)
+  select w.tenant, w.id, w.fingerprint, w.url, p_at, p_at, p_at + interval '72 hours'
+    from (select m.tenant, m.id, v.fingerprint,
+                 case when p_moved then nullif(s.notifyurl, t.forward_to) else coalesce(s.notifyurl, t.forward_to) end as url
+            from unnest(p_ids, p_fingerprints) as v(id, fingerprint)
+            join message m on m.id = v.id
+            join tenant t on t.id = m.tenant and t.forwards
+            left join message e on e.id = m.parent_id
+            left join submission s on s.id = coalesce(m.submission_id, e.submission_id)) w
+   where w.url is not null
+   order by w.id, w.fingerprint
+  on conflict do nothing;
+end $f$;
+
 -- Inserts receipts whose messages are known and locked, and folds what is new. Rows with n tell which of p_group were
 -- new, rows without n what changed.
 create function tell_v1(p_at timestamptz, p_feed smallint, p_ids uuid[], p_group told_v1[])
@@ -191,7 +212,7 @@ returns table (
 #variable_conflict use_column
 declare
   v_n bigint[]; v_ids uuid[]; v_facts integer[]; v_ranks smallint[]; v_reason_keys bytea[]; v_reason_classes smallint[];
-  v_times timestamptz[]; v_transids text[];
+  v_times timestamptz[]; v_transids text[]; v_fingerprints bytea[];
 begin
   with told as materialized (
     select v.id, t.*, t.ordinality as n
@@ -212,14 +233,18 @@ begin
               coalesce(r.told_at, r.received_at) as at, left(r.transid, 128) as transid
   )
   select array_agg(i.message_id), array_agg(i.fact), array_agg(i.rank), array_agg(i.reason_key), array_agg(i.reason_class),
-         array_agg(i.at), array_agg(i.transid),
+         array_agg(i.at), array_agg(i.transid), array_agg(i.fingerprint),
          array_agg((select min(t.n) from told t where t.id = i.message_id and t.fingerprint = i.fingerprint))
-    into v_ids, v_facts, v_ranks, v_reason_keys, v_reason_classes, v_times, v_transids, v_n
+    into v_ids, v_facts, v_ranks, v_reason_keys, v_reason_classes, v_times, v_transids, v_fingerprints, v_n
     from ins i;
 
   return query select u.n, u.id, null::smallint, null::smallint, null::smallint, null::smallint, null::smallint,
                       null::bytea, null::smallint, null::timestamptz, null::timestamptz
                  from unnest(v_n, v_ids) as u(n, id);
+
+  if p_feed <= 4 and v_ids is not null and exists (select from tenant t where t.forwards) then
+    perform forward_v1(p_at, v_ids, v_fingerprints, false);
+  end if;
 
   -- A receipt without a time of its own happened when it was first heard of, whichever telling was applied first.
   if exists (select from unnest(p_group) t where t.told_at is null) then
@@ -279,14 +304,14 @@ begin
          and (s.message_count = 1 or m.destination_key = t.destination_key)
        order by m.id limit 1) b on true
     left join lateral (
-      -- a flow's node (subtid) tells observed messages apart; what an answer filed is ours whatever node tells of it,
-      -- and an event's transid (filed without a leg) is that of all its children
-      select k.message_id as id, i.channel, case when i.origin = 1 then i.submission_id end as submission_id
+      -- a flow's node (subtid) tells observed messages apart; what an answer filed (ours, or recorded) is found whatever
+      -- node tells of it, and an event's transid (filed without a leg) is that of all its children
+      select k.message_id as id, i.channel, case when i.origin <> 2 then i.submission_id end as submission_id
         from message_key k left join message i on i.id = k.message_id
        where a.id is null and (b.id is null or t.transid is not null) and k.transid_key = t.transid_key
          and k.leg_key in (t.issued_leg_key, t.leg_key, '\x00000000000000000000000000000000')
          and k.tenant = t.tenant and k.message_id >= p_oldest
-         and (k.leg_key = t.leg_key or i.origin = 1)
+         and (k.leg_key = t.leg_key or i.origin <> 2)
        order by k.leg_key = t.issued_leg_key desc, k.leg_key = t.leg_key desc, k.generation limit 1) c on true
     left join lateral (
       select coalesce(a.id, b.id, c.id) as event_id where coalesce(a.channel, b.channel, c.channel) = 14) e on true
@@ -318,7 +343,7 @@ begin
            select from message_key k
             where k.transid_key = c.transid_key and k.tenant = c.tenant and k.message_id >= p_oldest
               and k.leg_key in (c.leg_key, c.issued_leg_key)
-              and (k.leg_key = c.leg_key or exists (select from message i where i.id = k.message_id and i.origin = 1)))
+              and (k.leg_key = c.leg_key or exists (select from message i where i.id = k.message_id and i.origin <> 2)))
      and (not exists (      -- one of ours in this group is going to have it, unless an observed one has it already
            select from unnest(p_claims) o
             where o.issued and o.transid_key = c.transid_key and o.leg_key = c.issued_leg_key and o.tenant = c.tenant)
@@ -372,15 +397,17 @@ end $f$;
 
 -- What was observed under the transid of an event of ours before its answer came is that event's child from now on.
 create function adopt_v1(p_oldest uuid, p_claims claim_v1[]) returns void language plpgsql volatile as $f$
-declare v_ids uuid[]; v_events uuid[];
+declare v_ids uuid[]; v_events uuid[]; v_told uuid[]; v_fingerprints bytea[];
 begin
   select array_agg(h.id order by h.id), array_agg(h.event_id order by h.id) into v_ids, v_events
-    from (select distinct on (o.id) o.id, e.id as event_id
-            from unnest(p_claims) c
-            join message e on e.id = c.message_id and e.channel = 14
-            join message_key k on k.transid_key = c.transid_key and k.tenant = c.tenant and k.message_id >= p_oldest
+    from (with e as materialized (      -- most are no events: their claims must not meet each key of a shared transid
+            select distinct c.tenant, c.transid_key, e.id
+              from unnest(p_claims) c join message e on e.id = c.message_id and e.channel = 14 where c.issued)
+          select distinct on (o.id) o.id, e.id as event_id
+            from e
+            join message_key k on k.transid_key = e.transid_key and k.tenant = e.tenant and k.message_id >= p_oldest
             join message o on o.id = k.message_id and o.origin = 2 and o.parent_id is null
-           where c.issued order by o.id, e.id) h;
+           order by o.id, e.id) h;
   if v_ids is null then
     return;
   end if;
@@ -398,6 +425,11 @@ begin
   on conflict do nothing;
   update message m set parent_id = v.event_id
     from unnest(v_ids, v_events) as v(id, event_id) where m.id = v.id;
+  if exists (select from tenant t where t.forwards) then
+    select array_agg(r.message_id), array_agg(r.fingerprint) into v_told, v_fingerprints
+      from receipt r where r.message_id = any(v_ids) and r.feed <= 4;
+    perform forward_v1(now(), v_told, v_fingerprints, true);
+  end if;
 end $f$;
 
 -- Makes observed messages tombstones of ours: their receipts are copied, their statistics leave, nothing is moved or
@@ -410,7 +442,7 @@ returns table (
 #variable_conflict use_column
 declare
   v_ids uuid[]; v_facts integer[]; v_ranks smallint[]; v_reason_keys bytea[]; v_reason_classes smallint[];
-  v_times timestamptz[]; v_transids text[];
+  v_times timestamptz[]; v_transids text[]; v_told uuid[]; v_fingerprints bytea[];
 begin
   with dead as (
     update message_state m set merged_into = v.id, version = m.version + 1, changed_at = p_at
@@ -437,11 +469,16 @@ begin
       from unnest(p_owners, p_ours) as v(owner, id) join receipt c on c.message_id = v.owner join message m on m.id = v.id
      order by v.id, c.fingerprint
     on conflict do nothing
-    returning r.message_id, r.fact, r.rank, r.reason_key, r.reason_class,
+    returning r.message_id, r.fingerprint, r.feed, r.fact, r.rank, r.reason_key, r.reason_class,
               coalesce(r.told_at, r.received_at) as at, left(r.transid, 128) as transid)
   select array_agg(i.message_id), array_agg(i.fact), array_agg(i.rank), array_agg(i.reason_key), array_agg(i.reason_class),
-         array_agg(i.at), array_agg(i.transid)
-    into v_ids, v_facts, v_ranks, v_reason_keys, v_reason_classes, v_times, v_transids from ins i;
+         array_agg(i.at), array_agg(i.transid),
+         array_agg(i.message_id) filter (where i.feed <= 4), array_agg(i.fingerprint) filter (where i.feed <= 4)
+    into v_ids, v_facts, v_ranks, v_reason_keys, v_reason_classes, v_times, v_transids, v_told, v_fingerprints from ins i;
+
+  if v_told is not null and exists (select from tenant t where t.forwards) then
+    perform forward_v1(p_at, v_told, v_fingerprints, true);
+  end if;
 
   -- what both were told, without a time of its own: it happened when the first of them heard of it
   with earlier as (

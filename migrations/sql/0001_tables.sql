@@ -92,6 +92,7 @@ create table attempt (
 create table outbox (
     submission_id  uuid not null,
     tenant         smallint not null,
+    family         smallint not null,             -- with the tenant: its lane
     priority       smallint not null,
     message_count  integer not null,
     due_at         timestamptz not null,
@@ -99,15 +100,17 @@ create table outbox (
     attempts       smallint not null default 0,   -- claims: fences those that were taken over
     failures       smallint not null default 0,   -- tries that count for the backoff
     lease_until    timestamptz,
+    in_line        boolean not null default false,   -- a door sends it itself and tells its caller: never sent later
     constraint outbox_pk primary key (submission_id)
 ) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 200);
 
-create index outbox_due on outbox (tenant, priority desc, due_at, submission_id) where lease_until is null;
+create index outbox_due on outbox (tenant, family, priority, due_at, submission_id) where lease_until is null;
 create index outbox_leased on outbox (lease_until) where lease_until is not null;
 
--- What all processes share of a tenant's way out: its rate, and what holds it up.
+-- What all processes share of a tenant's way out: its rate, and what holds it up. No row: nothing ever did.
 create table lane (
     tenant        smallint not null,
+    family        smallint not null,                     -- 1 the platform, 2 Webex Campaign: each has its credentials
     tokens        double precision not null default 0,   -- messages that may go out now; negative: a large call is paid off
     refilled_at   timestamptz not null default now(),
     pauses        smallint not null default 0,           -- times in a row that the platform was too busy
@@ -115,20 +118,24 @@ create table lane (
     stopped_at    timestamptz,                            -- since the platform refused the credentials
     stopped_code  text,
     probe_at      timestamptz,                            -- when one queued submission may try again
-    constraint lane_pk primary key (tenant),
+    constraint lane_pk primary key (tenant, family),
     constraint lane_tenant_fk foreign key (tenant) references tenant (id)
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 
--- Receipts that go on to a client's own notifyurl. A row is born with its receipt and leaves when it was taken.
+-- Receipts that go on to a client's own notifyurl, or to the tenant's. A row is born with its receipt and leaves when it
+-- was taken; one that was given up stays, due never. `host` is what of the url may be shown: scheme, name and port.
 create table forward (
-    id           uuid not null,
+    id           bigint generated always as identity,
     tenant       smallint not null,
     message_id   uuid not null,
     fingerprint  bytea not null,
     url          text not null,
+    host         text not null generated always as
+                 (regexp_replace(lower(coalesce(substring(url from '^[^:/?#]+://[^/?#]*'), '')), '//.*@', '//')) stored,
     created_at   timestamptz not null,
     due_at       timestamptz not null,
-    attempts     smallint not null default 0,
+    expires_at   timestamptz not null,            -- when it is given up
+    attempts     smallint not null default 0,     -- claims: fences those that were taken over, and counts for the rhythm
     lease_until  timestamptz,
     last_status  smallint,
     last_error   text,
@@ -136,7 +143,7 @@ create table forward (
     constraint forward_once unique (message_id, fingerprint)
 ) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 200);
 
-create index forward_due on forward (due_at, id) where lease_until is null;
+create index forward_due on forward (host, due_at, id) where lease_until is null;
 create index forward_leased on forward (lease_until) where lease_until is not null;
 
 -- Written once at birth; carries what is searched for.

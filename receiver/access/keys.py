@@ -77,7 +77,8 @@ class Keys:
 
     async def require(self, request: Request, scope: str) -> Caller:
         """Who calls, if its key may do `scope`. Raises Problem 401 for no good key, 403 for one without the scope."""
-        caller = await self._caller(request.headers.get("authorization", ""))
+        scheme, _, key = request.headers.get("authorization", "").partition(" ")
+        caller = await self.caller_of(key.strip()) if scheme.lower() == "bearer" else None
         if caller is None:
             raise Problem(
                 401,
@@ -89,10 +90,9 @@ class Keys:
             raise Problem(403, "forbidden", f"This API key has not the scope {scope}.")
         return caller
 
-    async def _caller(self, authorization: str) -> Caller | None:
-        scheme, _, key = authorization.partition(" ")
-        key = key.strip()
-        prefix = prefix_of(key) if scheme.lower() == "bearer" else None
+    async def caller_of(self, key: str) -> Caller | None:
+        """Whose key this is; None for no good one."""
+        prefix = prefix_of(key)
         if prefix is None or "\0" in key:
             return None
         now = time.monotonic()

@@ -11,6 +11,11 @@ from receiver.tenant_settings import Tenant
 
 ENSURE = "insert into tenant (name) select unnest($1::text[]) on conflict (name) do nothing"
 ALL = "select id, name from tenant order by id"
+# A tenant that forwarded once may have clients of its own with a notifyurl: `forwards` is never taken back.
+FORWARD = """
+update tenant t set forward_to = u.url, forwards = t.forwards or u.url is not null
+  from unnest($1::text[], $2::text[]) as u(name, url) where t.name = u.name and t.forward_to is distinct from u.url
+"""
 
 IN_ITS_TABLE = "signature_required or notify_header in its table"
 
@@ -38,6 +43,14 @@ class Tenants:
         for row in await connection.fetch(ALL):
             self._ids[row["name"]] = TenantId(row["id"])
             self.names[TenantId(row["id"])] = row["name"]
+
+    async def store_forward_to(self, connection: Connection) -> None:
+        """Makes known, to whoever applies receipts, where those of each configured tenant go on to.
+
+        Only for what serves: an operator's command may have been started without these settings.
+        """
+        tenants = list(self._configured.values())
+        await connection.execute(FORWARD, [t.name for t in tenants], [t.forward_to for t in tenants])
 
     def id_of(self, name: str) -> TenantId:
         """The number of a tenant; KeyError for one that never was."""

@@ -61,6 +61,11 @@ class Filters:
     before_id: UUID | None
     limit: int
 
+    @classmethod
+    def of_transid(cls, transid: str, limit: int) -> "Filters":
+        """All messages of one transid."""
+        return cls([transid], [], [], [], [], [], [], [], [], None, None, None, limit)
+
     @property
     def only_attention(self) -> bool:
         """Whether only states are asked for that the index on `attention` holds."""

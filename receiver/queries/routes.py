@@ -8,10 +8,11 @@ from starlette.routing import Route
 
 from receiver.access.keys import Keys
 from receiver.database.pool import Pool
+from receiver.messages.lattice import Channel
 from receiver.openapi import Operation, Parameter
 from receiver.queries import search
 from receiver.queries.filters import PARAMETERS, read_filters
-from receiver.queries.views import Attempt, Message, MessageWithTimeline, Page, entry_of, message_fields
+from receiver.queries.views import Attempt, Message, MessageWithTimeline, Page, child_of, entry_of, message_fields
 from receiver.web import FieldError, JsonResponse, Problem
 
 OPERATIONS = (
@@ -80,9 +81,12 @@ class QueryDoor:
             if row is None:
                 raise Problem(404, "message_not_found", "There is no message with this id.")
             told, attempts = await search.timeline(connection, identity)
+            is_event = row["channel"] == Channel.EVENT
+            children = await search.children(connection, caller.tenant, identity) if is_event else ()
         message = MessageWithTimeline(
             **message_fields(row),  # type: ignore[arg-type]
             merged_from=str(asked) if asked != identity else None,
+            children=[child_of(child) for child in children],
             attempts=[Attempt(**dict(attempt)) for attempt in attempts],
             timeline=[entry_of(entry) for entry in told],
         )

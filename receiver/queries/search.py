@@ -42,6 +42,17 @@ select a.at, a.number, a.outcome, a.http_status, a.code, a.description
  where m.id = $1 order by a.number limit 1000
 """
 
+# The children of an event, by the keys that are filed beside its id. A child is of one flow node: all receipts of it
+# bear one subtid.
+CHILDREN = """
+select m.id, m.channel, m.destination, s.state,
+       (select r.subtid from receipt r where r.message_id = m.id and r.subtid is not null limit 1) as subtid
+  from message m join message_state s on s.id = m.id
+ where m.id in (select k.message_id from message_key k where k.transid_key = uuid_send($1) and k.tenant = $2 limit 1000)
+   and m.parent_id = $1 and s.merged_into is null
+ order by m.id
+"""
+
 # Each filter is a condition of its own, with the number of its parameter filled in.
 BY_TRANSID = (
     "m.id in (select k.message_id from message_key k where k.tenant = $1 and k.transid_key = any({0}::bytea[]))"
@@ -80,6 +91,11 @@ async def one(connection: Connection, tenant: TenantId, identity: UUID) -> async
 async def timeline(connection: Connection, identity: UUID) -> tuple[Sequence[asyncpg.Record], Sequence[asyncpg.Record]]:
     """Everything told of a message, and the calls that were made for it."""
     return await connection.fetch(TIMELINE, identity), await connection.fetch(ATTEMPTS, identity)
+
+
+async def children(connection: Connection, tenant: TenantId, event: UUID) -> Sequence[asyncpg.Record]:
+    """What the flow of an event has sent, as far as receipts told of it: in order of time, 1,000 at most."""
+    return await connection.fetch(CHILDREN, event, tenant)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,8 @@ from receiver.messages.lattice import POSITIVE_STATES, RANK, Channel, Fact, Stat
 from receiver.messages.told import Feed
 from receiver.platform.codes import Class, answer_meaning, receipt_meaning
 
+# Whose table of codes an answer is read by: the other channels all go through Messaging.
+API_WORDS = {Channel.EVENT: "events", Channel.CAMPAIGN: "campaign"}
 ORIGINS = {1: "issued", 2: "observed", 3: "recorded"}
 
 
@@ -83,10 +85,21 @@ class Message(msgspec.Struct, kw_only=True, omit_defaults=False):
     complaints: int
 
 
+class Child(msgspec.Struct):
+    """One message that the flow of an event has sent."""
+
+    id: str
+    channel: str
+    destination: str
+    subtid: str | None
+    state: str
+
+
 class MessageWithTimeline(Message, kw_only=True):
-    """One message with everything that was told of it, in order of time."""
+    """One message with everything that was told of it, in order of time; of an event also what its flow has sent."""
 
     merged_from: str | None
+    children: list[Child]
     attempts: list[Attempt]
     timeline: list[Entry]
 
@@ -137,6 +150,12 @@ TIMES = (
 )
 
 
+def child_of(row: asyncpg.Record) -> Child:
+    """A child of an event from its row."""
+    state, channel = State(row["state"]), Channel(row["channel"])
+    return Child(str(row["id"]), channel.word, row["destination"], row["subtid"], state.word)
+
+
 def reason_of(row: asyncpg.Record, state: State) -> Reason | None:
     """Why the message is in a negative state; nothing for one that arrived, or whose fate is open."""
     if row["reason_key"] is None or state in POSITIVE_STATES:
@@ -149,7 +168,7 @@ def reason_of(row: asyncpg.Record, state: State) -> Reason | None:
 def sentence(feed: Feed, channel: Channel, code: str | None, status: str, description: str | None) -> str:
     """What a support agent is told of a failure: our words for the code, else the platform's own."""
     if feed >= Feed.ANSWER:
-        meaning = answer_meaning("messaging", code or "")
+        meaning = answer_meaning(API_WORDS.get(channel, "messaging"), code or "")
     else:
         meaning = receipt_meaning(channel, code or "", *_parts(description))
     if meaning:

@@ -1,37 +1,47 @@
-"""Sends what the outbox holds: claims, calls the platform, settles. Holds no connection while the platform thinks."""
+"""Sends what the outbox holds. Claims ahead, so that as many calls as allowed are under way while there is work.
+
+No connection to the database is held while the platform thinks.
+"""
 
 import asyncio
 import logging
-import random
-from collections.abc import Callable
+import math
+from collections import deque
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import asyncpg
 
-from receiver import metrics
 from receiver.access.tenants import Tenants
 from receiver.access.tokens import NotifyTokens
 from receiver.database.pool import NOT_THERE, Pool
 from receiver.ids import SubmissionId, TenantId
-from receiver.messages.changes import count
 from receiver.platform.client import PlatformClient
-from receiver.platform.codes import Class, known_code
-from receiver.platform.wire import CREDENTIAL_CODES, Answer, Outcome, messaging_body
-from receiver.sending import outbox
-from receiver.sending.outbox import Claim, Load
-from receiver.sending.settle import ABANDONED, EXPIRED, postpone, settle
+from receiver.platform.wire import Answer
+from receiver.sending import claims
+from receiver.sending.caller import Caller, Slots, Work
+from receiver.sending.claimer import Claimer
+from receiver.sending.in_line import InLine
+from receiver.sending.settle import EXPIRED
+from receiver.sending.settler import Settler
+from receiver.sending.tidying import Tidying
 
 log = logging.getLogger("receiver.dispatcher")
 
 IDLE_SECONDS = 0.5  # how soon work of another process is seen; our own wakes us at once
-TIDY_SECONDS = 5.0
-LONGEST_BACKOFF = 60.0
-SETTLE_TRIES = 6  # 0.5 + 1 + 2 + 4 + 8 s: a Postgres that restarts is back by then
-CLASSES = {int(c): c.word for c in Class}
+AHEAD_SECONDS = 0.25  # claimed ahead is what will be called within that time, as calls last now
+FRESH_SECONDS = 5.0  # a mark that is older is set anew before the call
+STARTING_POINT = 0.5  # seconds that a call lasts, before the first has been measured
+
+
+def lease_of(timeout: float) -> timedelta:
+    """The lease where none was chosen: the call, and then the tries to store its answer, end before it does."""
+    return timedelta(seconds=timeout + 45)
 
 
 class Dispatcher:
-    """The worker behind POST /v1/messages. `wake` tells it of work; `close` lets calls under way finish."""
+    """The worker behind the doors that send. `wake` tells it of work; `close` lets calls under way finish."""
 
     def __init__(
         self,
@@ -44,17 +54,31 @@ class Dispatcher:
         concurrency: int,
         timeout: float,
         keep_content: bool,
+        lease: timedelta | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._pool, self._client, self._tenants, self._tokens = pool, client, tenants, tokens
-        self._public_url, self._concurrency, self._keep_content = public_url, concurrency, keep_content
-        # The call, and then the tries to store its answer, must end before somebody takes the claim over.
-        self._lease = timedelta(seconds=timeout + 45)
-        self._clock = clock
-        self._calls: set[asyncio.Task[None]] = set()
-        self._wake = asyncio.Event()
+        self._pool, self._clock, self._concurrency = pool, clock, concurrency
+        self._lease = lease or lease_of(timeout)
+        self._settler = Settler(pool, tenants, keep_content=keep_content)
+        self._caller = Caller(pool, client, tenants, tokens, public_url, self._settler, clock)
+        self._claimer = Claimer(tenants, self._lease, clock)
+        self._tidying = Tidying(pool, tenants, self._caller, self._lease, clock)
+        self._slots = Slots(concurrency)
+        self._in_line = InLine(
+            pool, self._caller, self._settler, self._slots, self._claimer.rate_of, self._lease, clock
+        )
+        self._claimed: deque[Work] = deque()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._marked = 0  # tasks that wait for a free call
+        self._call_seconds, self._mark_seconds = STARTING_POINT, 0.0
+        self._wake, self._room = asyncio.Event(), asyncio.Event()
         self._closing = False
-        self.trouble: dict[str, str] = {}
+
+    @property
+    def trouble(self) -> dict[str, str]:
+        """What keeps tenants from sending, in words."""
+        named = [*self._caller.held_up.items(), *self._caller.unreachable.items()]
+        return {f"{number}": text for number, (_, text) in enumerate(named)}
 
     def wake(self) -> None:
         """There is new work."""
@@ -64,132 +88,149 @@ class Dispatcher:
         """Claims nothing more; `run` returns when the calls under way have been settled."""
         self._closing = True
         self._wake.set()
+        self._room.set()
+
+    async def send_now(self, submissions: Sequence[SubmissionId], tenant: TenantId, within: float) -> list[Answer]:
+        """Sends submissions that were accepted in line, now or never, and returns the platform's answers in order.
+
+        Waits for the lane and a free call for `within` seconds in all. What is not called for is refused: with 7020
+        where the lane lets nothing go, with the code that stopped it, with 7006 where the database is away. What is
+        not answered is uncertain. A caller that goes away does not end the calls.
+        """
+        sending = [self._begin(self._in_line.send(s, tenant, within), f"dispatch {s} in line") for s in submissions]
+        return list(await asyncio.shield(asyncio.gather(*sending)))
 
     async def run(self) -> None:
         """Claims and sends until closed."""
-        tidied = 0.0
-        loop = asyncio.get_running_loop()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._settler.run(), name="settler")
+            feeding = group.create_task(self._feed(), name="feeder")
+            await self._claim_until_closed()
+            await feeding
+            while self._tasks:
+                await asyncio.wait(self._tasks)
+            await self._give_back([*self._claimed])
+            await self._settler.close()
+
+    async def _claim_until_closed(self) -> None:
         while not self._closing:
             self._wake.clear()
             claimed = 0
             try:
-                if loop.time() - tidied >= TIDY_SECONDS:
-                    tidied = loop.time()
-                    await self._tidy()
+                if self._tidying.is_due():
+                    await self._tidying.tidy()
                 claimed = await self._claim()
             except (asyncpg.PostgresError, *NOT_THERE) as error:
                 log.warning("outbox_unreachable", extra={"reason": type(error).__name__})
             if not claimed:
                 await self._pause()
-        if self._calls:
-            await asyncio.wait(self._calls)
 
     async def _pause(self) -> None:
+        seconds = IDLE_SECONDS
+        if self._claimer.next_at is not None:
+            seconds = min(max((self._claimer.next_at - self._clock()).total_seconds(), 0.001), seconds)
         try:
             # not wait_for: on Python 3.11 it swallows a cancellation that comes together with the wake
-            async with asyncio.timeout(IDLE_SECONDS):
+            async with asyncio.timeout(seconds):
                 await self._wake.wait()
         except TimeoutError:
             pass
 
     async def _claim(self) -> int:
-        free = self._concurrency - len(self._calls)
-        able = [t for t in self._tenants.names if self._can_send(t)]
-        if free <= 0 or not able:
+        """Claims ahead when half of what was claimed ahead is gone."""
+        ahead = self._ahead()
+        if len(self._claimed) > ahead // 2:
             return 0
+        holds = self._caller.holds.copy()
         async with self._pool.acquire() as connection:
-            claims = await outbox.claim(connection, able, self._clock(), free, self._lease)
-        for claim in claims:
-            task = asyncio.create_task(self._dispatch(claim), name=f"dispatch {claim.submission_id}")
-            self._calls.add(task)
-            task.add_done_callback(self._done)
-        return len(claims)
+            found = await self._claimer.claim(connection, ahead - len(self._claimed))
+        self._claimed += (Work(claim, load, holds[claim.lane]) for claim, load in found)
+        self._room.set()
+        return len(found)
 
-    def _done(self, task: "asyncio.Task[None]") -> None:
-        self._calls.discard(task)
-        self._wake.set()
+    def _ahead(self) -> int:
+        """How many to have claimed: more while calls are short; while they are long others find what is left."""
+        return self._soon(AHEAD_SECONDS, most=2) + max(self._slots.free - self._marked, 0)
+
+    def _soon(self, seconds: float, most: float = 1) -> int:
+        """How many calls begin within that time, as long as calls last now: one to `most` for each under way."""
+        rounds = seconds / max(self._call_seconds, 0.001)
+        return max(math.ceil(self._concurrency * min(rounds, most)), 1)
+
+    async def _feed(self) -> None:
+        """Marks what is to be called next as sent: as far ahead of a free call as marking takes."""
+        loop = asyncio.get_running_loop()
+        while not self._closing:
+            began = loop.time()
+            room = max(self._slots.free + self._soon(2 * self._mark_seconds) - self._marked, 0)
+            works = [self._claimed.popleft() for _ in range(min(room, len(self._claimed)))]
+            self._wake.set() if works else self._room.clear()
+            try:
+                await self._start(works) if works else await self._room.wait()
+                self._mark_seconds += (loop.time() - began - self._mark_seconds) / 8 if works else 0.0
+            except (asyncpg.PostgresError, *NOT_THERE) as error:
+                log.warning("outbox_unreachable", extra={"reason": type(error).__name__})
+                self._claimed.extendleft(reversed(works))
+                await asyncio.sleep(IDLE_SECONDS)
+
+    async def _start(self, works: Sequence[Work]) -> None:
+        """Begins the calls of what is still ours; what has expired is not sent."""
+        now = self._clock()
+        works = [work for work in works if work.load.content is not None]  # else it was settled meanwhile
+        going = [work for work in works if not work.expired(now)]
+        async with self._pool.acquire() as connection:
+            marked = await claims.mark_sent(connection, [work.claim for work in going], now, self._lease)
+        for work in (work for work in works if work.expired(now)):
+            self._begin(self._caller.conclude(work, EXPIRED, now), f"dispatch {work.claim.submission_id}")
+        await self._give_back([work for work in going if work.claim.submission_id not in marked])
+        for work in (work for work in going if work.claim.submission_id in marked):
+            self._marked += 1
+            self._begin(self._dispatch(work), f"dispatch {work.claim.submission_id}")
+
+    async def _dispatch(self, work: Work) -> None:
+        loop = asyncio.get_running_loop()
+        marked = loop.time()
+        try:
+            async with self._slots:
+                self._marked -= 1
+                if not await self._may_go(work, loop.time() - marked):
+                    await self._give_back([work])
+                    return
+                began, began_at = loop.time(), self._clock()
+                answer = await self._caller.call(work)
+                self._call_seconds += (loop.time() - began - self._call_seconds) / 16
+        finally:
+            self._room.set()
+        await self._caller.conclude(work, answer, began_at)
+        if work.claim.tries:
+            self._wake.set()
+
+    async def _may_go(self, work: Work, seconds: float) -> bool:
+        """Whether it may be called now: after a long wait for a free call that is asked again."""
+        held_up_since = self._caller.holds[work.claim.lane] != work.holds and not work.claim.tries
+        if self._closing or held_up_since:
+            return False
+        if seconds < FRESH_SECONDS:
+            return True
+        async with self._pool.acquire() as connection:
+            return bool(await claims.mark_sent(connection, [work.claim], self._clock(), self._lease))
+
+    async def _give_back(self, works: list[Work]) -> None:
+        if not works:
+            return
+        try:
+            await self._caller.give_back(works)
+        except (asyncpg.PostgresError, *NOT_THERE) as error:  # the lease ends by itself
+            log.warning("outbox_unreachable", extra={"reason": type(error).__name__})
+
+    def _begin(self, work: Coroutine[Any, Any, Any], name: str) -> "asyncio.Task[Any]":
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: "asyncio.Task[Any]") -> None:
+        self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()):
             # The lease runs out and the submission becomes uncertain: nothing is sent twice because of this.
             log.error("dispatch_failed", extra={"reason": type(error).__name__}, exc_info=error)
-
-    def _can_send(self, tenant: TenantId) -> bool:
-        settings = self._tenants.settings_of(tenant)
-        return settings is not None and bool(settings.platform_url and settings.platform_key)
-
-    async def _dispatch(self, claim: Claim) -> None:
-        settings = self._tenants.settings_of(claim.tenant)
-        assert settings is not None
-        assert settings.platform_url is not None
-        assert settings.platform_key is not None
-        now = self._clock()
-        expired = claim.expires_at is not None and claim.expires_at <= now
-        async with self._pool.acquire() as connection:
-            load = await outbox.load(connection, claim.submission_id)
-            if load.content is None:
-                return  # settled meanwhile
-            if not expired and not await outbox.mark_sent(connection, claim, now):
-                return  # taken over meanwhile
-        if expired:
-            await self._settle(claim, load, EXPIRED)
-            return
-        body = messaging_body(load.content, load.recipients, self.notifyurl(settings.name, claim.submission_id))
-        answer = await self._client.send(settings.platform_url, settings.platform_key, body)
-        metrics.SUBMISSIONS.labels(answer.outcome.value, settings.name).inc()
-        self._note(settings.name, answer)
-        if answer.outcome in (Outcome.LATER, Outcome.NOT_SENT):
-            at = self._clock()
-            await postpone(self._pool, claim, answer, at, at + backoff(claim.attempts, answer))
-        else:
-            await self._settle(claim, load, answer)
-
-    def notifyurl(self, tenant: str, submission_id: SubmissionId) -> str:
-        """Where the platform tells of this submission."""
-        return f"{self._public_url}/notify/{self._tokens.sign(tenant, submission_id)}"
-
-    def _note(self, tenant: str, answer: Answer) -> None:
-        """Remembers what keeps a tenant from sending, for the warnings of /readyz."""
-        if answer.outcome in (Outcome.LATER, Outcome.NOT_SENT):
-            what = "refuses the credentials" if answer.code in CREDENTIAL_CODES else "can't be reached or puts us off"
-            if tenant not in self.trouble:
-                extra = {"tenant": tenant, "code": answer.code, "detail": answer.description}
-                log.warning("platform_trouble", extra=extra)
-            self.trouble[tenant] = f"the platform {what} (tenant {tenant}): {answer.code or answer.description}"
-        else:
-            self.trouble.pop(tenant, None)
-
-    async def _settle(self, claim: Claim, load: Load, answer: Answer) -> None:
-        """Stores the last word, trying for a while: what is lost here becomes uncertain."""
-        for attempt in range(SETTLE_TRIES):
-            try:
-                changes, codes = await settle(
-                    self._pool, claim, load, answer, self._clock(), keep_content=self._keep_content
-                )
-                count(changes, self._tenants.names, {k: known_code(v) for k, v in codes.items()}, CLASSES)
-                return
-            except (asyncpg.PostgresError, *NOT_THERE):
-                if attempt == SETTLE_TRIES - 1:
-                    raise
-                await asyncio.sleep(0.5 * 2**attempt)
-
-    async def _tidy(self) -> None:
-        """Takes over what a dead process left, and measures the outbox."""
-        async with self._pool.acquire() as connection:
-            abandoned = await outbox.claim_abandoned(connection, self._clock(), self._concurrency, self._lease)
-            loads = [await outbox.load(connection, claim.submission_id) for claim in abandoned]
-            depths = {row["tenant"]: row["messages"] for row in await connection.fetch(outbox.DEPTH)}
-        for claim, load in zip(abandoned, loads, strict=True):
-            log.warning("claim_abandoned", extra={"submission_id": str(claim.submission_id)})
-            if load.sent_at is None and load.content is not None:  # it ended before the call: nothing was sent
-                async with self._pool.acquire() as connection:
-                    await connection.execute(outbox.LATER, claim.submission_id, self._clock())
-            else:
-                await self._settle(claim, load, ABANDONED)
-        for tenant, name in self._tenants.names.items():
-            metrics.OUTBOX.labels(name).set(depths.get(tenant, 0))
-
-
-def backoff(attempts: int, answer: Answer) -> timedelta:
-    """How long to wait before the next try: doubling with jitter; credentials are probed once a minute."""
-    if answer.code in CREDENTIAL_CODES:
-        return timedelta(seconds=LONGEST_BACKOFF)
-    return timedelta(seconds=random.uniform(0.5, 1.0) * min(2.0 ** min(attempts, 10), LONGEST_BACKOFF))

@@ -1,4 +1,4 @@
-"""The outbox in Postgres: a batch is accepted in one statement, claimed by submissions, settled with the last word.
+"""The outbox in Postgres: a batch is accepted in one statement, and leaves with the last word on its submissions.
 
 Nothing is accepted that is not committed, and nothing sent that was not committed.
 """
@@ -8,27 +8,36 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-import asyncpg
+import msgspec
 
 from receiver.database.pool import Connection
 from receiver.ids import BatchId, MessageId, SubmissionId, TenantId, destination_digest, digest, new_id
-from receiver.platform.wire import Recipient
+from receiver.platform.apis import Api
+from receiver.platform.wire import Answer
+from receiver.sending.claims import Claim
+from receiver.sending.lanes import lane_of
 from receiver.sending.request import Asked, Request
 
 # One statement, one round trip, whatever the number of messages. All rows are fresh: nothing has to see another.
 ACCEPT = """
 with b as (
-  insert into batch (id, tenant, created_at, first_id, last_id, message_count)
-  values ($1, $2, $3, $4, $5, $6)
+  insert into batch (id, tenant, created_at, first_id, last_id, message_count, idempotency_key, request_digest)
+  values ($1, $2, $3, $4, $5, $6, $26, $27)
 ),
 s as (
-  insert into submission (id, tenant, batch_id, api, created_at, first_id, last_id, message_count, content)
-  select u.id, $2, $1, 1, $3, u.first_id, u.last_id, u.message_count, $7
-    from unnest($8::uuid[], $9::uuid[], $10::uuid[], $11::int[]) as u(id, first_id, last_id, message_count)
+  insert into submission (id, tenant, batch_id, api, notifyurl, created_at, first_id, last_id, message_count, content)
+  select u.id, $2, $1, $28, $29, $3, u.first_id, u.last_id, u.message_count, coalesce(u.content, $7)
+    from unnest($8::uuid[], $9::uuid[], $10::uuid[], $11::int[], $30::bytea[])
+         as u(id, first_id, last_id, message_count, content)
 ),
 o as (
-  insert into outbox (submission_id, tenant, priority, message_count, due_at, expires_at)
-  select u.id, $2, $12, u.message_count, $3, $13 from unnest($8::uuid[], $11::int[]) as u(id, message_count)
+  insert into outbox (submission_id, tenant, family, priority, message_count, due_at, expires_at,
+                      in_line, lease_until, attempts)
+  select u.id, $2, $31, $12, u.message_count, $3, $13, $32::timestamptz is not null, $32, ($32 is not null)::int
+    from unnest($8::uuid[], $11::int[]) as u(id, message_count)
+),
+f as (
+  update tenant set forwards = true where id = $2 and not forwards and $29 is not null
 ),
 m as (
   insert into message (id, tenant, origin, channel, created_at, batch_id, submission_id, destination, destination_type,
@@ -47,53 +56,22 @@ insert into change (at, message_id, version, tenant, origin, channel, old_state,
 select $3, u.id, 0, $2, 1, $14, null, 0, false from unnest($19::uuid[]) as u(id) order by u.id
 """
 
-CLAIM = """
-with due as (
-  select submission_id from outbox
-   where tenant = any($1::smallint[]) and lease_until is null and due_at <= $2
-   order by priority desc, due_at, submission_id
-   limit $3 for update skip locked
-)
-update outbox o set lease_until = $4, attempts = least(o.attempts + 1, 32767)
-  from due where o.submission_id = due.submission_id
-returning o.submission_id, o.tenant, o.attempts, o.expires_at
+# The last word on submissions, and a row of the timeline for each call.
+FINISH = """
+with a as (
+  insert into attempt (submission_id, number, at, outcome, http_status, code, description)
+  select * from unnest($1::uuid[], $2::smallint[], $3::timestamptz[], $4::text[], $5::smallint[], $6::text[],
+                       $7::text[])
+  on conflict do nothing
+),
+o as (delete from outbox o using unnest($1::uuid[]) as w(id) where o.submission_id = w.id)
+update submission s set answered_at = w.at, content = case when $8 then s.content end
+  from unnest($1::uuid[], $3::timestamptz[]) as w(id, at) where s.id = w.id
 """
-
-# A lease ran out: the process that claimed it is gone or stuck, and its call may have been made.
-CLAIM_ABANDONED = """
-with dead as (
-  select submission_id from outbox where lease_until < $1 order by lease_until limit $2 for update skip locked
-)
-update outbox o set lease_until = $3, attempts = least(o.attempts + 1, 32767)
-  from dead where o.submission_id = dead.submission_id
-returning o.submission_id, o.tenant, o.attempts, o.expires_at
-"""
-
-LOAD = """
-select s.content, s.sent_at, m.id, m.channel, m.destination, m.destination_type
-  from submission s
-  join message m on m.id between s.first_id and s.last_id and m.submission_id = s.id
- where s.id = $1
- order by m.id
-"""
-
-# Only who still holds the lease may send: a process that was paused for longer finds its claim taken over.
-MARK_SENT = """
-update submission set sent_at = coalesce(sent_at, $2)
- where id = $1 and exists (select from outbox where submission_id = $1 and attempts = $3 and lease_until > $2)
-returning id
-"""
-SETTLE = """
-with o as (delete from outbox where submission_id = $1)
-update submission set answered_at = $2, content = case when $3 then content end where id = $1
-"""
-LATER = """
-with s as (update submission set sent_at = null where id = $1)
-update outbox set lease_until = null, due_at = $2 where submission_id = $1
-"""
-ADD_ATTEMPT = """
+ADD_ATTEMPTS = """
 insert into attempt (submission_id, number, at, outcome, http_status, code, description)
-values ($1, $2, $3, $4, $5, $6, $7) on conflict do nothing
+select * from unnest($1::uuid[], $2::smallint[], $3::timestamptz[], $4::text[], $5::smallint[], $6::text[], $7::text[])
+on conflict do nothing
 """
 DEPTH = "select tenant, sum(message_count)::bigint as messages from outbox group by tenant"
 
@@ -102,30 +80,20 @@ MOST_ENTRIES_A_CALL = 1_000
 
 @dataclass(frozen=True)
 class Accepted:
-    """What was committed: the batch, and each message's id beside what was asked."""
+    """What was committed: the batch, its submissions, and each message's id beside what was asked."""
 
     batch_id: BatchId
     messages: list[tuple[MessageId, Asked]]
+    submissions: list[SubmissionId]
 
 
 @dataclass(frozen=True)
-class Claim:
-    """A submission that is ours until its lease runs out."""
+class Attempt:
+    """A call that was made, or not made for a reason, and what came of it."""
 
-    submission_id: SubmissionId
-    tenant: TenantId
-    attempts: int
-    expires_at: datetime | None
-
-
-@dataclass(frozen=True)
-class Load:
-    """What a submission carries; `content` is None once it was erased."""
-
-    content: bytes | None
-    sent_at: datetime | None
-    channel: int
-    recipients: list[Recipient]
+    claim: Claim
+    answer: Answer
+    at: datetime
 
 
 def split(messages: Sequence[Asked], limit: int = MOST_ENTRIES_A_CALL) -> list[list[int]]:
@@ -149,59 +117,78 @@ def split(messages: Sequence[Asked], limit: int = MOST_ENTRIES_A_CALL) -> list[l
     return submissions
 
 
-async def accept(connection: Connection, tenant: TenantId, request: Request, now: datetime) -> Accepted:
-    """Commits the batch, its messages and its submissions; on return they will be sent."""
+async def accept(
+    connection: Connection,
+    tenant: TenantId,
+    request: Request,
+    now: datetime,
+    *,
+    entries: int = MOST_ENTRIES_A_CALL,
+    idempotency: tuple[bytes, bytes] | None = None,
+    in_line_lease: timedelta | None = None,
+) -> Accepted:
+    """Commits the batch, its messages and its submissions, of at most `entries` messages each; they will be sent.
+
+    `idempotency` are the digests of the client's key and body. With `in_line_lease` the submissions are born claimed
+    by the caller, who sends them itself with `Dispatcher.send_now` and tells its client: they are never sent later.
+    """
     batch_id = BatchId(new_id())
     ids = [MessageId(new_id()) for _ in request.messages]
     submission_of: list[UUID] = [batch_id] * len(ids)
-    submissions: list[tuple[UUID, UUID, UUID, int]] = []
-    for members in split(request.messages):
+    submissions: list[tuple[UUID, UUID, UUID, int, bytes | None]] = []
+    parts = split(request.messages, entries)
+    for members, content in zip(parts, _contents(request, parts), strict=True):
         submission_id = new_id()
-        submissions.append((submission_id, ids[members[0]], ids[members[-1]], len(members)))
+        submissions.append((submission_id, ids[members[0]], ids[members[-1]], len(members), content))
         for index in members:
             submission_of[index] = submission_id
     asked = request.messages
+    own = [list(column) for column in zip(*submissions, strict=True)]
     await connection.execute(
         ACCEPT,
-        batch_id, tenant, now, ids[0], ids[-1], len(ids), request.content,
-        *(list(column) for column in zip(*submissions, strict=True)),
+        batch_id, tenant, now, ids[0], ids[-1], len(ids), request.content, *own[:4],
         request.priority, request.expires_at, request.channel,
         request.callback_data, digest(request.callback_data) if request.callback_data else None,
         request.sender, request.template,
         ids, submission_of, [a.value for a in asked], [a.id_type for a in asked],
         [destination_digest(a.value) for a in asked],
         [a.correlationid for a in asked], [digest(a.correlationid) if a.correlationid else None for a in asked],
+        *(idempotency or (None, None)), request.api, request.notifyurl, own[4],
+        lane_of(tenant, request.api).family, None if in_line_lease is None else now + in_line_lease,
     )  # fmt: skip
-    return Accepted(batch_id, list(zip(ids, asked, strict=True)))
+    return Accepted(batch_id, list(zip(ids, asked, strict=True)), [SubmissionId(s[0]) for s in submissions])
 
 
-def _claims(rows: Sequence[asyncpg.Record]) -> list[Claim]:
-    return [
-        Claim(SubmissionId(r["submission_id"]), TenantId(r["tenant"]), r["attempts"], r["expires_at"]) for r in rows
+def _contents(request: Request, parts: Sequence[Sequence[int]]) -> list[bytes | None]:
+    """What each submission carries of its own; None: what they share."""
+    if request.api is not Api.EVENTS or len(parts) == 1:
+        return [None] * len(parts)
+    body: dict[str, object] = dict(msgspec.json.decode(request.content, type=dict[str, msgspec.Raw]))
+    events = msgspec.json.decode(msgspec.json.encode(body["events"]), type=list[msgspec.Raw])
+    return [msgspec.json.encode(body | {"events": [events[index] for index in members]}) for members in parts]
+
+
+async def finish(connection: Connection, attempts: Sequence[Attempt], *, keep_content: bool) -> None:
+    """Takes submissions out of the outbox for good, and erases what they carried unless it is to be kept."""
+    await connection.execute(FINISH, *_columns(attempts), keep_content)
+
+
+async def add_attempts(connection: Connection, attempts: Sequence[Attempt]) -> None:
+    """Rows of the timeline: what came of calls that will be made again."""
+    await connection.execute(ADD_ATTEMPTS, *_columns(attempts))
+
+
+def _columns(attempts: Sequence[Attempt]) -> list[list[object]]:
+    rows = [
+        (
+            a.claim.submission_id,
+            a.claim.attempts,
+            a.at,
+            a.answer.outcome.value,
+            a.answer.http_status,
+            a.answer.code,
+            a.answer.description,
+        )
+        for a in attempts
     ]
-
-
-async def claim(
-    connection: Connection, tenants: Sequence[TenantId], now: datetime, limit: int, lease: timedelta
-) -> list[Claim]:
-    """Takes up to `limit` due submissions of these tenants for the time of a lease; no other process gets them."""
-    return _claims(await connection.fetch(CLAIM, tenants, now, limit, now + lease))
-
-
-async def claim_abandoned(connection: Connection, now: datetime, limit: int, lease: timedelta) -> list[Claim]:
-    """Takes over submissions whose lease ran out. They may have been sent: they must not be sent again."""
-    return _claims(await connection.fetch(CLAIM_ABANDONED, now, limit, now + lease))
-
-
-async def load(connection: Connection, submission_id: SubmissionId) -> Load:
-    """What the submission carries, in the order in which it was asked."""
-    rows = await connection.fetch(LOAD, submission_id)
-    if not rows:
-        return Load(None, None, 0, [])
-    recipients = [Recipient(r["id"], r["destination_type"], r["destination"]) for r in rows]
-    return Load(rows[0]["content"], rows[0]["sent_at"], rows[0]["channel"], recipients)
-
-
-async def mark_sent(connection: Connection, claim: Claim, now: datetime) -> bool:
-    """Notes that the call begins now; False if the claim is not ours any more: then nothing may be sent."""
-    return await connection.fetchval(MARK_SENT, claim.submission_id, now, claim.attempts) is not None
+    return [list(column) for column in zip(*rows, strict=True)]

@@ -1,22 +1,26 @@
-"""The last word on a submission: the platform's answer, or our own, merged by the same fold as every receipt."""
+"""The last word on submissions: the platform's answers, or our own, merged by the same fold as every receipt."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 import asyncpg
 import msgspec
 
-from receiver.database.pool import Connection, Pool
-from receiver.ids import NO_LEG, Digest, MessageId, leg_digest, transid_root
+from receiver.database.pool import Pool
+from receiver.ids import NO_LEG, Digest, MessageId, TenantId, leg_digest, transid_root
 from receiver.messages.changes import Change
 from receiver.messages.lattice import Channel, Fact
 from receiver.messages.store import MOST_TRIES, apply_known, connect, may_try_again
 from receiver.messages.told import Feed, Told, told_by_us, transid_digest
+from receiver.platform.apis import Api
+from receiver.platform.calls import is_queued
 from receiver.platform.codes import answer_meaning
-from receiver.platform.wire import QUEUED, Answer, AnswerItem, Outcome, Recipient
+from receiver.platform.wire import Answer, AnswerItem, Outcome, Recipient
 from receiver.sending import outbox
-from receiver.sending.outbox import Claim, Load
+from receiver.sending.claims import Claim, Load
+from receiver.sending.outbox import Attempt
 
 # A key for each pair of transid and recipient, where the platform gave another number of transids than of entries.
 MOST_KEYS = 20_000
@@ -31,26 +35,45 @@ ABANDONED = Answer(
 )
 
 
-async def settle(
-    pool: Pool, claim: Claim, load: Load, answer: Answer, at: datetime, *, keep_content: bool
-) -> tuple[list[Change], dict[bytes, str]]:
-    """Merges the last word on a submission, erases its content and takes it out of the outbox, in one transaction.
+@dataclass(frozen=True)
+class Done:
+    """A submission with the last word on it."""
+
+    claim: Claim
+    load: Load
+    answer: Answer
+    at: datetime
+
+    @property
+    def group(self) -> tuple[TenantId, Feed]:
+        """Those that are alike in this may be settled together, each kind of lock once and in order."""
+        return self.claim.tenant, Feed.OWN if self.answer.http_status is None else Feed.ANSWER
+
+
+async def settle(pool: Pool, group: Sequence[Done], *, keep_content: bool) -> tuple[list[Change], dict[bytes, str]]:
+    """Merges the last word on submissions of one group, erases their content and takes them out of the outbox, in one
+    transaction.
 
     Returns what changed, and the code of each reason. Raises asyncpg.PostgresError or OSError: nothing was stored.
     """
-    told = [_told(claim, load, recipient, item, answer, at) for recipient, item in _items(load.recipients, answer)]
-    ids = [MessageId(recipient.message_id) for recipient in load.recipients]
-    keys = _keys(Channel(load.channel), load.recipients, answer)
-    feed = Feed.ANSWER if answer.http_status is not None else Feed.OWN
+    tenant, feed = group[0].group
+    at = max(done.at for done in group)
+    told = [_told(d, r, item) for d in group for r, item in _items(d.load.recipients, d.answer, d.load.api)]
+    ids = [MessageId(recipient.message_id) for done in group for recipient in done.load.recipients]
+    keys = [
+        key
+        for done in group
+        for key in _keys(Channel(done.load.channel), done.load.recipients, done.answer, done.load.api)
+    ]
+    attempts = [Attempt(done.claim, done.answer, done.at) for done in group]
     changes: list[Change] = []
     async with pool.acquire() as connection:
         for tries_left in range(MOST_TRIES - 1, -1, -1):
             try:
                 async with connection.transaction():
-                    changes = await connect(connection, at, claim.tenant, keys)
+                    changes = await connect(connection, at, tenant, keys)
                     changes += await apply_known(connection, at, feed, ids, told)
-                    await add_attempt(connection, claim, answer, at)
-                    await connection.execute(outbox.SETTLE, claim.submission_id, at, keep_content)
+                    await outbox.finish(connection, attempts, keep_content=keep_content)
                 break
             except asyncpg.PostgresError as error:
                 if not tries_left or not may_try_again(error):
@@ -58,33 +81,14 @@ async def settle(
     return changes, {t.reason_key: t.code or "none" for t in told if t.reason_key is not None}
 
 
-async def postpone(pool: Pool, claim: Claim, answer: Answer, at: datetime, due_at: datetime) -> None:
-    """Notes an attempt that is no fact, and lets the submission be claimed again at `due_at`."""
-    async with pool.acquire() as connection, connection.transaction():
-        await add_attempt(connection, claim, answer, at)
-        await connection.execute(outbox.LATER, claim.submission_id, due_at)
-
-
-async def add_attempt(connection: Connection, claim: Claim, answer: Answer, at: datetime) -> None:
-    """A row of the timeline: what came of this call."""
-    await connection.execute(
-        outbox.ADD_ATTEMPT,
-        claim.submission_id,
-        claim.attempts,
-        at,
-        answer.outcome.value,
-        answer.http_status,
-        answer.code,
-        answer.description,
-    )
-
-
-def _items(recipients: Sequence[Recipient], answer: Answer) -> Iterator[tuple[Recipient, AnswerItem]]:
+def _items(
+    recipients: Sequence[Recipient], answer: Answer, api: Api = Api.MESSAGING
+) -> Iterator[tuple[Recipient, AnswerItem]]:
     """What the platform says of each recipient: one item each, in order, or the first for all."""
     each = len(answer.items) == len(recipients)
     first = answer.items[0] if answer.items else AnswerItem("", None, answer.description)
     if not each and answer.outcome is Outcome.ACCEPTED:
-        first = next(item for item in answer.items if item.code == QUEUED)
+        first = next(item for item in answer.items if is_queued(api, item))
     for index, recipient in enumerate(recipients):
         yield recipient, answer.items[index] if each else first
 
@@ -93,10 +97,11 @@ FACTS = {Outcome.REFUSED: Fact.REFUSED, Outcome.UNCERTAIN: Fact.UNCERTAIN, Outco
 STATUSES = {fact: outcome.value for outcome, fact in FACTS.items()}
 
 
-def _told(claim: Claim, load: Load, recipient: Recipient, item: AnswerItem, answer: Answer, at: datetime) -> Told:
+def _told(done: Done, recipient: Recipient, item: AnswerItem) -> Told:
+    claim, load, answer = done.claim, done.load, done.answer
     said = Fact.REFUSED if item.code else Fact.UNCERTAIN  # of one entry among accepted ones
-    fact = FACTS.get(answer.outcome) or (Fact.ACCEPTED if item.code == QUEUED else said)
-    meaning = answer_meaning("messaging", item.code)
+    fact = FACTS.get(answer.outcome) or (Fact.ACCEPTED if is_queued(load.api, item) else said)
+    meaning = answer_meaning(load.api.word, item.code)
     shared = len(answer.items) != len(load.recipients) and len(answer.items) > 1
     raw = msgspec.json.encode({"code": item.code, "transid": item.transid, "description": item.description})
     identity = b"\0".join((b"\x01own", claim.submission_id.bytes, fact.name.encode() if fact.name else b"", raw))
@@ -108,7 +113,7 @@ def _told(claim: Claim, load: Load, recipient: Recipient, item: AnswerItem, answ
         destination=recipient.value,
         fact=fact,
         fingerprint=hashlib.sha256(identity).digest()[:16],
-        at=at,
+        at=done.at,
         status="queued" if fact is Fact.ACCEPTED else STATUSES[fact],
         code=item.code or None,
         code_class=int(meaning.failure_class) if meaning else 0,
@@ -118,7 +123,9 @@ def _told(claim: Claim, load: Load, recipient: Recipient, item: AnswerItem, answ
     )
 
 
-def _keys(channel: Channel, recipients: Sequence[Recipient], answer: Answer) -> list[tuple[Digest, Digest, MessageId]]:
+def _keys(
+    channel: Channel, recipients: Sequence[Recipient], answer: Answer, api: Api = Api.MESSAGING
+) -> list[tuple[Digest, Digest, MessageId]]:
     """Under which transid each message is filed. Where the numbers differ, under each of them: the recipient tells.
 
     Of events nothing but their own transid can tell: one that they share says of none.
@@ -131,6 +138,6 @@ def _keys(channel: Channel, recipients: Sequence[Recipient], answer: Answer) -> 
         leg = NO_LEG if channel is Channel.EVENT else leg_digest("", recipient.value)
         identity = MessageId(recipient.message_id)
         for item in (answer.items[index],) if each else answer.items:
-            if item.transid and item.code == QUEUED and len(keys) < MOST_KEYS:
+            if item.transid and is_queued(api, item) and len(keys) < MOST_KEYS:
                 keys[transid_digest(transid_root(item.transid)), leg] = identity
     return [(transid, leg, identity) for (transid, leg), identity in keys.items()]

@@ -11,6 +11,7 @@ from receiver.errors import DatabaseError
 from receiver.ids import new_id
 from receiver.messages.lattice import NEGATIVE, POSITIVE, Channel, Fact
 from receiver.messages.told import Feed, Told
+from receiver.platform.apis import Api
 from receiver.platform.codes import squeeze
 from receiver.receipts.apply import apply
 from receiver.sending import outbox
@@ -52,7 +53,7 @@ def test_every_text_that_a_receipt_may_bring_can_be_stored_and_found(database: D
 def test_every_text_that_a_client_may_bring_can_be_stored(database: Database, text: str) -> None:
     tenant = database.tenant()
     asked = (Asked("customerid", text, text, text),)
-    request = Request(Channel.SMS, text.encode(), asked, text, text, text, 2, None)
+    request = Request(Api.MESSAGING, Channel.SMS, text.encode(), asked, text, text, text, 2, None, None)
 
     async def work() -> None:
         connection = await connect(database.dsn, "tests")

@@ -13,6 +13,7 @@ from receiver.database.partitions import rotate_keys
 from receiver.database.pool import connect
 from receiver.ids import TenantId
 from receiver.messages.lattice import Channel
+from receiver.platform.apis import Api
 from receiver.sending import outbox
 from receiver.sending.request import Asked, Request
 from tests.receipts.answerer import NUMBERS, SUBMISSIONS, plans
@@ -76,7 +77,7 @@ def test_receipts_and_answers_that_race_in_two_processes_end_on_the_issued_messa
         connection = await connect(database.dsn, "tests")
         asked = tuple(Asked("msisdn", number, number, None) for number in NUMBERS)
         for _ in range(SUBMISSIONS):
-            request = Request(Channel.SMS, b"{}", asked, None, None, None, 2, None)
+            request = Request(Api.MESSAGING, Channel.SMS, b"{}", asked, None, None, None, 2, None, None)
             await outbox.accept(connection, tenant, request, now())
         await connection.close()
 

@@ -15,6 +15,7 @@ from receiver.database.pool import Connection, Pool, open_pool
 from receiver.ids import SubmissionId, TenantId, new_id
 from receiver.messages.lattice import Channel
 from receiver.messages.told import Feed, Told
+from receiver.platform.apis import Api
 from receiver.receipts.apply import apply
 from receiver.sending import outbox
 from receiver.sending.request import Asked, Request
@@ -54,7 +55,7 @@ def heard_later(told: Told, seconds: int) -> Told:
 async def issue(connection: Connection, tenant: TenantId) -> tuple[UUID, SubmissionId]:
     """A message of ours to NUMBER: its id, and its submission's."""
     asked = Asked("msisdn", NUMBER, NUMBER, None)
-    request = Request(Channel.SMS, b"{}", (asked,), None, None, None, 2, None)
+    request = Request(Api.MESSAGING, Channel.SMS, b"{}", (asked,), None, None, None, 2, None, None)
     accepted = await outbox.accept(connection, tenant, request, now())
     identity = accepted.messages[0][0]
     return identity, await connection.fetchval("select submission_id from message where id = $1", identity)

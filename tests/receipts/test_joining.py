@@ -12,6 +12,7 @@ from receiver.ids import MessageId, SubmissionId, TenantId, first_id_at, leg_dig
 from receiver.messages.lattice import Channel, State
 from receiver.messages.store import connect as file_under
 from receiver.messages.told import Feed, transid_digest
+from receiver.platform.apis import Api
 from receiver.receipts.apply import Applied, apply
 from receiver.sending import outbox
 from receiver.sending.request import Asked, Request
@@ -37,7 +38,7 @@ async def issue(connection: Connection, tenant: TenantId, *numbers: str) -> tupl
     """Messages of ours in one submission."""
     asked = tuple(Asked("msisdn", number, number, "order-1") for number in numbers)
     accepted = await outbox.accept(
-        connection, tenant, Request(Channel.SMS, b"{}", asked, None, None, None, 2, None), now()
+        connection, tenant, Request(Api.MESSAGING, Channel.SMS, b"{}", asked, None, None, None, 2, None, None), now()
     )
     ids = [identity for identity, _ in accepted.messages]
     return ids, await connection.fetchval("select submission_id from message where id = $1", ids[0])

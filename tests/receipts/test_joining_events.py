@@ -1,5 +1,6 @@
 """What an event's flow sends are its children: one for each channel, flow node and destination."""
 
+import json
 from typing import Any
 from uuid import UUID
 
@@ -8,7 +9,8 @@ from receiver.ids import NO_LEG, MessageId, SubmissionId, TenantId
 from receiver.messages.lattice import Channel, State
 from receiver.messages.store import connect as file_under
 from receiver.messages.told import transid_digest
-from receiver.platform.wire import QUEUED, Answer, AnswerItem, Outcome, Recipient
+from receiver.platform.apis import Api
+from receiver.platform.wire import Answer, AnswerItem, Outcome, Recipient
 from receiver.sending import outbox, settle
 from receiver.sending.request import Asked, Request
 from tests.receipts.tellings import body
@@ -23,7 +25,9 @@ select s.channel, m.destination, s.state, m.id from message m join message_state
 
 async def issue_events(connection: Connection, tenant: TenantId, number: int) -> tuple[list[MessageId], SubmissionId]:
     """Events of ours in one submission: they have no recipient."""
-    request = Request(Channel.EVENT, b"{}", (Asked("event", "", "", None),) * number, None, None, None, 2, None)
+    content = json.dumps({"events": [{"evtid": "1201"}] * number}).encode()
+    asked = tuple(Asked("event", "1201", str(place), None) for place in range(number))
+    request = Request(Api.EVENTS, Channel.EVENT, content, asked, None, None, None, 2, None, None)
     accepted = await outbox.accept(connection, tenant, request, now())
     ids = [identity for identity, _ in accepted.messages]
     return ids, await connection.fetchval("select submission_id from message where id = $1", ids[0])
@@ -163,8 +167,8 @@ def test_an_answer_files_an_event_where_its_receipts_look(database: Database) ->
 
     async def work(connection: Connection) -> None:
         (event,), _ = await issue_events(connection, tenant, 1)
-        answered = Answer(Outcome.ACCEPTED, (AnswerItem(QUEUED, "t-1", "Queued"),), description="Queued")
-        keys = settle._keys(Channel.EVENT, [Recipient(event, "event", "")], answered)
+        answered = Answer(Outcome.ACCEPTED, (AnswerItem("1002", "t-1", "Queued"),), description="Queued")
+        keys = settle._keys(Channel.EVENT, [Recipient(event, "event", "")], answered, Api.EVENTS)
         async with connection.transaction():
             await file_under(connection, now(), tenant, keys)
         await tell(connection, tenant, body(sent("SMS", "Delivered", ONE, subtid="7"), "t-1"))

@@ -35,6 +35,11 @@ class Call:
 
     @property
     def numbers(self) -> list[str]:
+        """The recipients; of a call of events their evtid, of a campaign event its event-key."""
+        if "events" in self.body:
+            return [event["evtid"] for event in self.body["events"]]
+        if "event-key" in self.body:
+            return [self.body["event-key"]]
         return [value for entry in self.body["destination"] for value in entry["msisdn"]]
 
     @property
@@ -70,6 +75,8 @@ class Platform:
     url: str = ""
     reply: Callable[[Call], Reply] = one_transid
     replies: dict[str, Callable[[Call], Reply]] = field(default_factory=dict)
+    headers: dict[str, str] = field(default_factory=dict)
+    """Goes out with every answer."""
     calls: list[Call] = field(default_factory=list)
     let_go: threading.Event = field(default_factory=threading.Event)
 
@@ -96,6 +103,8 @@ def _handler(platform: Platform) -> type[BaseHTTPRequestHandler]:
                 return
             self.send_response(reply[0])
             self.send_header("content-length", str(len(reply[1])))
+            for name, text in platform.headers.items():
+                self.send_header(name, text)
             self.end_headers()
             self.wfile.write(reply[1])
 

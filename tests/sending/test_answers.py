@@ -9,6 +9,9 @@ from uuid import UUID, uuid4
 import httpx2
 import pytest
 
+from receiver.platform.apis import Api
+from receiver.platform.credentials import Key
+from receiver.platform.wire import Call
 from tests.sending.platforms import Platform, Reply, queued, receipt, recording_platform, refused, sms, tell
 from tests.support import PLATFORM_KEY, Database, Receiver, cloned, eventually, free_port, receiver_process
 
@@ -185,24 +188,6 @@ def test_one_of_several_that_is_refused_is_refused_alone(api: httpx2.Client, pla
     assert [(entry["status"], entry["state"]) for entry in message["timeline"]] == [("refused", "refused")]
 
 
-def test_a_refused_credential_keeps_the_message_and_is_a_warning(
-    api: httpx2.Client, platform: Platform, number: str
-) -> None:
-    platform.replies[number] = lambda _: refused("7001", "Authentication failed.")
-    (identity,) = send(api, sms(number))
-    message = eventually(lambda: (found := get(api, identity))["attempts"] and found)
-    assert message["state"] == "queued"
-    assert message["final"] is False
-    assert message["reason"] is None
-    assert [(a["number"], a["outcome"], a["code"]) for a in message["attempts"]] == [(1, "later", "7001")]
-    ready = api.get("/readyz")
-    assert ready.status_code == 200
-    assert [w for w in ready.json()["warnings"] if "credentials" in w and "7001" in w and "default" in w]
-    # the word of another submission that got through takes the warning away
-    until(api, send(api, sms(str(next(_last))))[0], "accepted")
-    assert not [w for w in api.get("/readyz").json()["warnings"] if "credentials" in w]
-
-
 @pytest.mark.parametrize("code", ["7006", "7020"])
 def test_a_passing_trouble_is_tried_again(api: httpx2.Client, platform: Platform, number: str, code: str) -> None:
     platform.replies[number] = lambda _: refused(code) if len(platform.calls_to(number)) < 2 else queued("t-" + number)
@@ -374,7 +359,7 @@ def test_a_slow_drip_does_not_hold_a_call_for_ever() -> None:
         port = server.sockets[0].getsockname()[1]
         async with server, platform_client.PlatformClient(0.2, 1, connect=0.2) as client:
             began = time.monotonic()
-            answer = await client.send(f"http://127.0.0.1:{port}", "key", b"{}")
+            answer = await client.send(f"http://127.0.0.1:{port}", Key("key"), Api.MESSAGING, Call("/", b"{}"))
             return answer.outcome, time.monotonic() - began
 
     outcome, took = asyncio.run(main())

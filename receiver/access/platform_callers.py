@@ -1,0 +1,92 @@
+"""Who calls a drop-in door: a client that shows what it shows the platform, or one of our own API keys."""
+
+import base64
+import binascii
+import hashlib
+import hmac
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+
+from receiver.access.keys import Keys, prefix_of
+from receiver.access.tenants import Tenants
+from receiver.ids import TenantId
+from receiver.tenant_settings import Tenant
+
+NOT_AUTHENTICATED, KEY_MISSING = "7001", "7002"
+
+# A token of the platform dies 60 minutes after it was made; clocks differ by a minute or so.
+LONGEST_LIFE, CLOCKS = 60 * 60, 90
+LONGEST_TOKEN = 4_096
+
+
+class NotLetIn(Exception):
+    """The caller showed nothing good; `code` is the platform's: 7001 refused, 7002 nothing shown."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+class PlatformCallers:
+    """Maps the platform's credentials of each tenant, and our own keys with the scope, to the tenant."""
+
+    def __init__(self, configured: Iterable[Tenant], tenants: Tenants, keys: Keys) -> None:
+        self._tenants, self._keys = tenants, keys
+        self._by_key: dict[bytes, str] = {}
+        self._by_service: dict[str, tuple[bytes, str]] = {}
+        for tenant in configured:  # where two tenants have one service, the first of them is meant
+            if tenant.platform_key:
+                self._by_key.setdefault(_hash(tenant.platform_key), tenant.name)
+            if tenant.service_id and tenant.service_secret:
+                secret = base64.b64decode(tenant.service_secret)
+                self._by_service.setdefault(tenant.service_id, (secret, tenant.name))
+
+    async def require(self, request: Request, scope: str, now: datetime) -> TenantId:
+        """The tenant of the caller. The bearer wins over the header `key`, as at the platform. Raises NotLetIn."""
+        scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
+        shown = bearer.strip() if scheme.lower() == "bearer" else request.headers.get("key", "").strip()
+        if not shown:
+            raise NotLetIn(KEY_MISSING)
+        if prefix_of(shown) is not None:
+            caller = await self._keys.caller_of(shown)
+            if caller is None or not {scope, "admin"} & caller.scopes:
+                raise NotLetIn(NOT_AUTHENTICATED)
+            return caller.tenant
+        name = self._of_token(shown, now) if scheme.lower() == "bearer" else self._by_key.get(_hash(shown))
+        if name is None:
+            raise NotLetIn(NOT_AUTHENTICATED)
+        return self._tenants.id_of(name)
+
+    def _of_token(self, token: str, now: datetime) -> str | None:
+        """The tenant whose service made this HS256 token within the hour."""
+        signed, _, signature = token.rpartition(".")
+        head, _, body = signed.partition(".")
+        if len(token) > LONGEST_TOKEN or not token.isascii():
+            return None
+        claims, header = _object(body), _object(head)
+        found = self._by_service.get(str(claims.get("iss")))
+        made = claims.get("iat")
+        if found is None or header.get("alg") != "HS256" or isinstance(made, bool) or not isinstance(made, int | float):
+            return None
+        good = base64.urlsafe_b64encode(hmac.digest(found[0], signed.encode(), "sha256")).rstrip(b"=").decode()
+        if not hmac.compare_digest(good, signature.rstrip("=")):
+            return None
+        return found[1] if -CLOCKS <= now.timestamp() - made <= LONGEST_LIFE + CLOCKS else None
+
+
+def _hash(key: str) -> bytes:
+    """What stands for a key: looking it up tells nothing of the key by its timing."""
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
+
+
+def _object(part: str) -> dict[str, Any]:
+    """A part of a token as a JSON object; an empty one for anything else."""
+    try:
+        value = msgspec.json.decode(base64.b64decode(part + "=" * (-len(part) % 4), altchars=b"-_", validate=True))
+    except (binascii.Error, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
