@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export RECEIVER_DATA_DIR ?= $(CURDIR)/.demo
 .DEFAULT_GOAL := help
-.PHONY: help run test fuzz setup check format tools clean
+.PHONY: help run test bench fuzz setup check format tools clean
 
 help: ## Show this.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -15,6 +15,10 @@ run: setup ## Try it: embedded Postgres, simulated platform, the service, six SM
 
 test: setup ## Run all tests. A test whose tool pip can't bring is skipped with the reason.
 	@env -u RECEIVER_DATA_DIR $(BIN)/python -m pytest
+
+bench: setup ## Measure accepting and dispatching, side by side with what they are compared to; some minutes.
+	@env -u RECEIVER_DATA_DIR $(BIN)/python -m bench.accepting
+	@env -u RECEIVER_DATA_DIR $(BIN)/python -m bench.dispatch
 
 FUZZ_SECONDS ?= 60
 fuzz: ## Feed the reader with what atheris thinks of for FUZZ_SECONDS (60), in a virtual environment of its own.

@@ -2,9 +2,12 @@
 
 import asyncio
 from datetime import timedelta
+from functools import partial
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import httpx2
 import pytest
 
 from receiver.database.pool import connect
@@ -12,8 +15,8 @@ from receiver.ids import new_id
 from receiver.messages.lattice import State
 from tests.receipts.tellings import body
 from tests.sending.doors import Doors, with_doors
-from tests.sending.platforms import sms
-from tests.support import Database, now
+from tests.sending.platforms import recording_platform, sms
+from tests.support import Database, eventually, now, receiver_process
 
 ONE, TWO, THREE = "447700900001", "447700900002", "447700900003"
 
@@ -207,3 +210,29 @@ def test_a_cancel_and_a_claim_never_both_have_a_message(database: Database) -> N
         assert left == sum(row["waiting"] for row in counts) == len(flat) - len(taken_back)
 
     with_doors(database, work)
+
+
+def is_accepted(client: httpx2.Client, identity: str) -> bool:
+    return bool(client.get(f"/v1/messages/{identity}").json()["state"] == "accepted")
+
+
+def test_the_platform_gets_what_was_not_cancelled_and_nothing_else(database: Database, tmp_path: Path) -> None:
+    made: dict[str, str] = {}
+
+    async def work(doors: Doors) -> None:
+        for number, identity in zip((ONE, TWO, THREE), await sent(doors, ONE, TWO, THREE), strict=True):
+            made[number] = identity
+        [alone] = await sent(doors, ONE)
+        assert (await cancelled(doors, made[TWO]))[0] == 200
+        assert (await cancelled(doors, alone))[0] == 200
+
+    with_doors(database, work)
+    with recording_platform() as platform, receiver_process(database, tmp_path, platform_url=platform.url) as receiver:
+        with receiver.client(database.key()) as client:
+            for number in (ONE, THREE):
+                eventually(partial(is_accepted, client, made[number]))
+            assert client.get(f"/v1/messages/{made[TWO]}").json()["state"] == "cancelled"
+            too_late = client.delete(f"/v1/messages/{made[ONE]}")
+            assert (too_late.status_code, too_late.json()["state"]) == (409, "accepted")
+        assert [call.numbers for call in platform.calls] == [[ONE, THREE]]
+    assert database.value("select count(*) from outbox") == 0
