@@ -184,7 +184,8 @@ end $f$;
 
 -- Queues receipts that are new for whoever wants them told on: the notifyurl of the message's own submission (a child's
 -- is its event's), else the tenant's forward_to. Those of a message that turned out to be ours only now (p_moved) were
--- queued for forward_to when they came in. The caller asks tenant.forwards first: most have nobody to tell.
+-- queued for forward_to when they came in; a child is still the message that it was, so what has not gone there yet goes
+-- to the event's notifyurl instead. The caller asks tenant.forwards first: most have nobody to tell.
 create function forward_v1(p_at timestamptz, p_ids uuid[], p_fingerprints bytea[], p_moved boolean) returns void
 language plpgsql volatile as $f$
 begin
@@ -199,7 +200,10 @@ begin
             left join submission s on s.id = coalesce(m.submission_id, e.submission_id)) w
    where w.url is not null
    order by w.id, w.fingerprint
-  on conflict do nothing;
+  on conflict on constraint forward_once do update      -- one more attempt: whoever has it claimed settles it no more
+    set url = excluded.url, created_at = excluded.created_at, due_at = excluded.due_at, expires_at = excluded.expires_at,
+        attempts = least(forward.attempts + 1, 32767), lease_until = null, last_status = null, last_error = null
+  where p_moved and forward.url <> excluded.url;
 end $f$;
 
 -- Inserts receipts whose messages are known and locked, and folds what is new. Rows with n tell which of p_group were

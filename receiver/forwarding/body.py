@@ -12,7 +12,7 @@ import msgspec
 
 from receiver.ids import parse_id
 
-_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"(\s*:\s*)?', re.DOTALL)  # with its colon: the name of a field
+_TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"(\s*:\s*)?|null', re.DOTALL)  # with its colon: the name of a field
 _TEMPLATE = re.compile(r"\$\([^()]*\)")
 _CORRELATIONIDS = frozenset({"correlationid", "clientcorrelator"})
 
@@ -53,7 +53,7 @@ def _edited(raw: bytes, client: Client) -> bytes | None:
     """`raw` with the exchanged values; None if there is none that it can find."""
     parts: list[bytes] = []
     done, name, name_ends = 0, "", -1
-    for found in _STRING.finditer(raw):
+    for found in _TOKEN.finditer(raw):
         if found[1] is not None:
             name, name_ends = _text(found[0][: -len(found[1])]) or "", found.end()
         elif found.start() == name_ends and (text := _text(found[0])) is not None:
@@ -66,7 +66,9 @@ def _edited(raw: bytes, client: Client) -> bytes | None:
 
 
 def _text(token: bytes) -> str | None:
-    """The text of a JSON string; None for what is none after all."""
+    """The text of a JSON string; null says as little as an empty one. None for what is no string after all."""
+    if token == b"null":
+        return ""
     if b"\\" not in token and token.isascii():
         return token[1:-1].decode()
     try:
@@ -77,10 +79,10 @@ def _text(token: bytes) -> str | None:
 
 def _exchanged(name: str, text: str, client: Client) -> str | None:
     """What stands in place of `text`; None: it stays."""
-    name = name.casefold()
-    if name in _CORRELATIONIDS and parse_id(text) == client.ours:
+    name, says_nothing = name.casefold(), not text.strip() or _TEMPLATE.fullmatch(text) is not None
+    if name in _CORRELATIONIDS and (parse_id(text) == client.ours or (says_nothing and client.correlationid)):
         return client.correlationid
-    if name == "callbackdata" and client.callback_data and (not text or _TEMPLATE.fullmatch(text)):
+    if name == "callbackdata" and client.callback_data and says_nothing:
         return client.callback_data
     return None
 
@@ -102,6 +104,6 @@ def _walked(value: Any, client: Client) -> Any:
         return value
     changed = {}
     for name, item in value.items():
-        other = _exchanged(name, item, client) if isinstance(item, str) else None
+        other = _exchanged(name, item or "", client) if isinstance(item, str | None) else None
         changed[name] = _walked(item, client) if other is None else other
     return changed

@@ -64,7 +64,7 @@ class CheckedNetwork(httpcore2.AsyncNetworkBackend):
         """Connects to the first address that answers. Raises Refused if any of them is one that may not be."""
         try:
             addresses = await self._resolve(host, port)
-        except OSError:
+        except (OSError, UnicodeError):  # Python itself refuses a name with an empty part, or one of over 63 letters
             raise httpcore2.ConnectError("its name is not known") from None
         for address in addresses:
             if reason := refused_address(ipaddress.ip_address(address), host, self._allowed):

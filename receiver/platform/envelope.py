@@ -65,7 +65,9 @@ def reply(answers: Sequence[Answer], queued_code: str, *, spelt_so: bool) -> tup
     if len(answers) == 1 and spelt_so and first.http_status is not None and first.raw:
         return first.http_status, first.raw
     if not any(answer.outcome is Outcome.ACCEPTED for answer in answers):
-        return 200, refusal(code_of(first))
+        # who hears a refusal may send all of it again: nothing of it may have been sent
+        doubtful = (answer for answer in answers if answer.outcome is Outcome.UNCERTAIN)
+        return 200, refusal(code_of(next(doubtful, first)))
     items: list[AnswerItem] = []
     for answer in answers:
         # v2 has one word for queued; the client of this door knows its own

@@ -16,7 +16,7 @@ _NOT_THERE = frozenset({307, 308, 404, 405, 408, 421, 425})
 
 @dataclass(frozen=True)
 class Codes:
-    """What the codes of one api prove. A code that is in no set refuses."""
+    """What the codes of one api prove. A code that is in no set refuses, unless it looks like a kind of queued."""
 
     queued: str | None
     later: Mapping[str, Trouble]
@@ -29,7 +29,9 @@ class Codes:
             return Outcome.ACCEPTED
         if code in self.later:
             return Outcome.LATER
-        return Outcome.UNCERTAIN if code in self.doubtful else Outcome.REFUSED
+        # 1001 and 1002 say queued, each in its api; failures begin with 7 and 9. Another 10.. may be good news.
+        like_queued = self.queued is not None and len(code) == len(self.queued) and code[:2] == self.queued[:2]
+        return Outcome.UNCERTAIN if code in self.doubtful or like_queued else Outcome.REFUSED
 
 
 def judge_items(codes: Codes, items: tuple[AnswerItem, ...], status: int) -> Answer:
@@ -38,8 +40,8 @@ def judge_items(codes: Codes, items: tuple[AnswerItem, ...], status: int) -> Ans
         return Answer(Outcome.ACCEPTED, items, status)
     said = next(item for item in items if item.code)
     outcome = codes.outcome(said.code)
-    # Trying again sends every entry again: of each it must be known that it was not taken.
-    if outcome is Outcome.LATER and any(codes.outcome(i.code) is Outcome.UNCERTAIN or not i.code for i in items):
+    # Trying again sends every entry again, and who is refused does it himself: each must surely not have been taken.
+    if any(codes.outcome(item.code) is Outcome.UNCERTAIN or not item.code for item in items):
         outcome = Outcome.UNCERTAIN
     trouble = codes.later[said.code] if outcome is Outcome.LATER else None
     return Answer(outcome, items, status, said.description, trouble)

@@ -84,7 +84,8 @@ class Caller:
         self._public_url, self._settler, self._clock = public_url, settler, clock
         self._credentials: dict[Lane, Credentials | None] = {}
         self.held_up: dict[Lane, str] = {}
-        self.holds: Counter[Lane] = Counter()
+        self._holds: Counter[Lane] = Counter()
+        self._deciding: Counter[Lane] = Counter()
         self.unreachable: dict[Lane, str] = {}
 
     async def call(self, work: Work) -> Answer:
@@ -114,13 +115,25 @@ class Caller:
         """Where the platform tells of this submission."""
         return f"{self._public_url}/notify/{self._tokens.sign(self._name(lane), submission_id)}"
 
+    def holds(self) -> Counter[Lane]:
+        """How often each lane was held up so far: what is claimed now bears its number."""
+        return self._holds.copy()
+
+    def was_held_up(self, work: Work) -> bool:
+        """Whether its lane was held up since it was claimed, by an answer to this process."""
+        lane = work.claim.lane
+        return not work.claim.tries and (self._deciding[lane] > 0 or self._holds[lane] != work.holds)
+
     async def conclude(self, work: Work, answer: Answer, began: datetime) -> None:
         """Stores what came of a call that began at that time: the last word, or that it goes out again."""
-        if answer.outcome in UNSENT:
-            await with_patience(lambda: self._postpone(work, answer, began))
-            return
-        await self._settler.settle(Done(work.claim, work.load, answer, self._clock()))
-        await self.after_the_last_word(work.claim, answer, began)
+        try:
+            if answer.outcome in UNSENT:
+                await with_patience(lambda: self._postpone(work, answer, began))
+                return
+            await self._settler.settle(Done(work.claim, work.load, answer, self._clock()))
+            await self.after_the_last_word(work.claim, answer, began)
+        finally:
+            self.decided(work.claim.lane, answer)
 
     async def after_the_last_word(self, claim: Claim, answer: Answer, began: datetime) -> None:
         """What an answer that was stored does to the lane; a lane that can't be told of it finds out by itself."""
@@ -167,6 +180,12 @@ class Caller:
         elif claim.tries:
             await lanes.let_next_try(connection, lane, now)
 
+    def decided(self, lane: Lane, answer: Answer) -> None:
+        """The lane has been told of that answer: what was claimed before is given back instead of called."""
+        if answer.trouble in HELD_UP:
+            self._deciding[lane] -= 1
+            self._holds[lane] += 1
+
     def note_held_up(self, lane: Lane, why: str | None, *, stopped: bool) -> None:
         """Remembers that a lane is stopped or slowed down, and says so once in the log."""
         name = self._name(lane)
@@ -180,7 +199,8 @@ class Caller:
 
     def _note(self, lane: Lane, answer: Answer) -> None:
         if answer.outcome not in UNSENT or answer.trouble in HELD_UP:
-            self.holds[lane] += answer.trouble in HELD_UP
+            if answer.trouble in HELD_UP:
+                self._deciding[lane] += 1
             self.unreachable.pop(lane, None)
             return
         name, why = self._name(lane), answer.code or answer.description

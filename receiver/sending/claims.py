@@ -13,7 +13,7 @@ import msgspec
 
 from receiver.database.pool import Connection
 from receiver.ids import SubmissionId, TenantId
-from receiver.messages.lattice import State
+from receiver.messages.lattice import Fact
 from receiver.platform.apis import Api
 from receiver.platform.wire import Recipient
 from receiver.sending.lanes import Family, Lane
@@ -72,7 +72,7 @@ select submission_id, tenant, family, attempts, failures, expires_at, message_co
 
 LOAD = """
 select s.id as submission_id, s.api, s.content, s.sent_at, m.id, m.channel, m.destination, m.destination_type,
-       t.state = $2 as cancelled
+       t.facts & $2 <> 0 as cancelled  -- a receipt may have lifted its state since
   from unnest($1::uuid[]) as w(id)
   join submission s on s.id = w.id
   join message m on m.id between s.first_id and s.last_id and m.submission_id = s.id
@@ -204,7 +204,7 @@ def _claim(row: asyncpg.Record, tries: bool = False) -> Claim:
 async def load(connection: Connection, submissions: Sequence[SubmissionId]) -> list[Load]:
     """What each of the submissions carries, in the order in which it was asked."""
     found: dict[UUID, list[asyncpg.Record]] = {}
-    for row in await connection.fetch(LOAD, submissions, int(State.CANCELLED)):
+    for row in await connection.fetch(LOAD, submissions, int(Fact.CANCELLED)):
         found.setdefault(row["submission_id"], []).append(row)
     return [_load(found[identity]) if identity in found else NOTHING for identity in submissions]
 

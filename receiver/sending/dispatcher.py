@@ -141,7 +141,7 @@ class Dispatcher:
         ahead = self._ahead()
         if len(self._claimed) > ahead // 2:
             return 0
-        holds = self._caller.holds.copy()
+        holds = self._caller.holds()
         async with self._pool.acquire() as connection:
             found = await self._claimer.claim(connection, ahead - len(self._claimed))
         self._claimed += (Work(claim, load, holds[claim.lane]) for claim, load in found)
@@ -162,7 +162,8 @@ class Dispatcher:
         loop = asyncio.get_running_loop()
         while not self._closing:
             began = loop.time()
-            room = max(self._slots.free + self._soon(2 * self._mark_seconds) - self._marked, 0)
+            ahead = max(self._soon(2 * self._mark_seconds), self._concurrency // 4)
+            room = max(self._slots.free + ahead - self._marked, 0)
             works = [self._claimed.popleft() for _ in range(min(room, len(self._claimed)))]
             self._wake.set() if works else self._room.clear()
             try:
@@ -207,8 +208,7 @@ class Dispatcher:
 
     async def _may_go(self, work: Work, seconds: float) -> bool:
         """Whether it may be called now: after a long wait for a free call that is asked again."""
-        held_up_since = self._caller.holds[work.claim.lane] != work.holds and not work.claim.tries
-        if self._closing or held_up_since:
+        if self._closing or self._caller.was_held_up(work):
             return False
         if seconds < FRESH_SECONDS:
             return True

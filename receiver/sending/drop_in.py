@@ -20,7 +20,7 @@ from receiver import metrics
 from receiver.access.platform_callers import NotLetIn, PlatformCallers
 from receiver.access.tenants import Tenants
 from receiver.database.pool import NOT_THERE, Pool
-from receiver.ids import TenantId
+from receiver.ids import BatchId, TenantId
 from receiver.messages.lattice import State
 from receiver.openapi import Operation
 from receiver.platform import envelope
@@ -140,9 +140,16 @@ class DropInDoor:
         answers = await self._dispatcher.send_now(accepted.submissions, tenant, LANE_SECONDS)
         answer = envelope.reply(answers, queued, spelt_so=checked.api is not Api.MESSAGING_V2)
         if key is not None:
-            async with self._pool.acquire() as connection:
-                await idempotency.keep_answer(connection, accepted.batch_id, *answer)
+            await self._keep(accepted.batch_id, answer)
         return answer
+
+    async def _keep(self, batch_id: BatchId, answer: tuple[int, bytes]) -> None:
+        """Keeps an answer to be replayed. One that can't be kept is told all the same: it says what was sent."""
+        try:
+            async with self._pool.acquire() as connection:
+                await idempotency.keep_answer(connection, batch_id, *answer)
+        except (asyncpg.PostgresError, *NOT_THERE) as error:
+            log.warning("answer_not_stored", extra={"reason": type(error).__name__})
 
     async def _accept(self, tenant: TenantId, request: Request, key: IdempotencyKey | None) -> Accepted | Earlier:
         """Commits the messages, claimed by this process: nobody else sends them."""

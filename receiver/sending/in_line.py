@@ -99,10 +99,14 @@ class InLine:
         except (asyncpg.PostgresError, *NOT_THERE) as error:
             log.warning("outbox_unreachable", extra={"reason": type(error).__name__})
             answer = kept_from = AWAY
-        if kept_from:
-            await self._return(work)
-        await self._settle(work.claim, work.load, answer)
-        await self._caller.after_the_last_word(work.claim, answer, began)
+        try:
+            if kept_from:
+                await self._return(work)
+            await self._settle(work.claim, work.load, answer)
+            await self._caller.after_the_last_word(work.claim, answer, began)
+        finally:
+            if not kept_from:
+                self._caller.decided(work.claim.lane, answer)
         return answer
 
     async def _closed(self, connection: Connection, lane: Lane) -> Answer:

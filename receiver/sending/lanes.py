@@ -45,8 +45,8 @@ insert into lane as l (tenant, family, pauses, paused_until)
 values ($1, $2, 1, $3::timestamptz + make_interval(secs => coalesce($4::float8, 2 * $5::float8)))
 on conflict (tenant, family) do update
    set pauses = least(l.pauses + 1, 100),
-       paused_until = $3::timestamptz
-                      + make_interval(secs => coalesce($4::float8, least(power(2, l.pauses + 1), $7::float8) * $5::float8))
+       paused_until = $3::timestamptz + make_interval(
+         secs => coalesce($4::float8, least(power(2, l.pauses + 1), $7::float8) * $5::float8))
  where $8 or l.paused_until is null or l.paused_until <= $6
 returning pauses, paused_until
 """

@@ -33,7 +33,7 @@ def test_a_client_that_gave_none_gets_none() -> None:
 
 
 def test_another_correlationid_is_told_as_it_came() -> None:
-    for text in ("order-1", str(new_id()), "", f"{OURS} and more"):
+    for text in ("order-1", str(new_id()), f"{OURS} and more"):
         assert body_for(notification(text), CLIENT) == notification(text)
 
 
@@ -51,6 +51,21 @@ def test_the_ids_of_a_click_stand_inside() -> None:
 def test_callback_data_that_was_not_filled_in_is_the_client_s(callback: str) -> None:
     assert body_for(notification("x", callback), CLIENT) == notification("x", "the client's")
     assert body_for(notification("x", callback), Client(OURS, "", None)) == notification("x", callback)
+
+
+@pytest.mark.parametrize("told", ["", " ", "$(correlationid)"])
+def test_a_correlationid_that_was_not_told_is_the_client_s(told: str) -> None:
+    assert body_for(notification(told), CLIENT) == notification("order-1")
+    assert body_for(notification(told), Client(OURS, "", None)) == notification(told)
+
+
+def test_null_says_as_little_as_an_empty_text() -> None:
+    more = ', "pushId":null, "additionalInfo":"null"'
+    for name, value in (("correlationid", "order-1"), ("callbackData", "the client's")):
+        raw = b'{"deliveryInfo":{}' + more.encode() + f', "{name}" : null }}'.encode()
+        assert body_for(raw, CLIENT) == raw.replace(b": null }", f': "{value}" }}'.encode())
+        assert body_for(raw, Client(OURS, "", None)) == raw
+        assert json.loads(body_for(raw.decode().encode("utf-16"), CLIENT))[name] == value
 
 
 def test_callback_data_that_was_told_stays() -> None:

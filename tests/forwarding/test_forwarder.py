@@ -108,6 +108,19 @@ def test_a_claim_that_was_taken_over_is_settled_by_its_new_owner_alone(database:
     play(database, work)
 
 
+def test_a_claim_locks_no_more_hosts_than_it_takes_receipts(database: Database) -> None:
+    async def work(scene: Scene) -> None:
+        for host in range(12):
+            await scene.queue(f"https://h{host}.example/", 3)
+        assert len(await queue.claim(scene.connection, now(), 2, {}, 3, LEASE)) == 2
+        locked = "select count(*) from forward where lease_until is null and xmax::text <> '0'"
+        assert await scene.connection.fetchval(locked) <= 2 * 3
+        hosts = "select count(distinct host) from forward where lease_until is null"
+        assert await scene.connection.fetchval(hosts) == 12
+
+    play(database, work)
+
+
 @pytest.mark.parametrize(
     ("status", "result", "minutes"),
     [(503, "retried", 1), (401, "retried", 1), (429, "retried", 1), (404, "given_up", None), (302, "given_up", None)],

@@ -121,6 +121,17 @@ def test_a_name_that_nobody_knows_is_not_reached() -> None:
     asyncio.run(work())
 
 
+@pytest.mark.parametrize("host", ["a..b.example", f"{'a' * 64}.example"])
+def test_a_name_that_can_not_be_asked_for_is_not_reached(host: str) -> None:
+    async def work() -> None:
+        teller = Teller(4, resolve)
+        with pytest.raises(NotReached, match="not known"):
+            await teller.tell(f"https://{host}/receipts?a-secret", b"{}", NOTHING)
+        await teller.aclose()
+
+    asyncio.run(work())
+
+
 def test_the_system_s_own_names_are_asked() -> None:
     assert "127.0.0.1" in asyncio.run(resolve("localhost", 80))
 

@@ -2,6 +2,8 @@
 
 from uuid import UUID
 
+from receiver.forwarding import queue
+from receiver.forwarding.forwarder import LEASE
 from receiver.ids import NO_LEG, leg_digest
 from receiver.messages.lattice import Channel
 from receiver.messages.store import apply_known
@@ -131,6 +133,29 @@ def test_what_came_before_its_event_was_known_goes_on_when_it_becomes_a_child(da
         assert await targets(scene) == [(child, MINE)]
 
     play(database, work)
+
+
+def test_what_still_waited_for_the_tenant_s_address_goes_to_the_event_s_when_it_becomes_a_child(
+    database: Database,
+) -> None:
+    """The message stays the one that it was, so the receipt stands in the queue already: waiting, or under way."""
+
+    async def work(scene: Scene) -> None:
+        for number in range(2):
+            event, _ = await scene.issue(MINE, channel=Channel.EVENT, number="")
+            await scene.tell(delivered(f"t-{number}"))
+            assert [url for _, url in await targets(scene)] == [THEIRS]
+            under_way = await queue.claim(scene.connection, now(), number, {}, 8, LEASE)
+            assert len(under_way) == number
+            async with scene.connection.transaction():
+                await file_under(scene.connection, now(), scene.tenant, [(transid_digest(f"t-{number}"), NO_LEG, event)])
+            await queue.settle(scene.connection, under_way, [])  # it was told there: here it has still to be
+            child = await scene.connection.fetchval("select id from message where parent_id = $1", event)
+            assert await targets(scene) == [(child, MINE)]
+            assert len(await queue.claim(scene.connection, now(), 8, {}, 8, LEASE)) == 1
+            await scene.connection.execute("delete from forward")
+
+    play(database, work, forward_to=THEIRS)
 
 
 def test_a_forged_receipt_goes_nowhere(database: Database) -> None:

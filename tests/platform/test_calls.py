@@ -117,6 +117,7 @@ EVENTS: dict[str, Judged] = {
     "7027": REFUSED,
     # not in the documents of this API
     "1001": UNCERTAIN,
+    "1003": UNCERTAIN,
     "7002": LATER_CREDENTIALS,
     "7006": (Outcome.LATER, Trouble.FAULT),
     "7007": LATER_CREDENTIALS,
@@ -132,7 +133,7 @@ def test_the_code_decides_of_an_event_by_its_own_table(code: str, status: int) -
 
 
 def test_every_code_of_the_events_table_is_walked() -> None:
-    assert set(EVENTS) - {"1001", "4242"} == set(ANSWER_CODES["events"])
+    assert set(EVENTS) - {"1001", "1003", "4242"} == set(ANSWER_CODES["events"])
 
 
 def test_a_queued_event_has_its_transid() -> None:

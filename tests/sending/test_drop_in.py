@@ -149,6 +149,28 @@ def test_more_than_one_call_makes_one_envelope(database: Database, tmp_path: Pat
         assert len(platform.calls) == 3
 
 
+@pytest.mark.parametrize("refused_first", [True, False])
+def test_one_call_that_may_have_been_sent_makes_the_request_no_refusal(
+    database: Database, tmp_path: Path, refused_first: bool
+) -> None:
+    """Its client corrects and sends again what was refused, all of it."""
+    with dropped_in(database, tmp_path, RECEIVER_ENTRIES_PER_CALL="1") as (platform, receiver):
+        platform.replies[ONE if refused_first else TWO] = lambda _call: refused("7004")
+        platform.replies[TWO if refused_first else ONE] = lambda _call: (502, b"a gateway")
+        answer = post(receiver, sms(ONE, TWO))
+        assert (answer.status_code, answer.json()["response"]["code"]) == (200, "7006")
+        assert sorted(states(database)) == [5, 42]
+
+
+def test_an_answer_that_can_not_be_kept_is_told_all_the_same(database: Database, tmp_path: Path) -> None:
+    with dropped_in(database, tmp_path) as (platform, receiver):
+        platform.reply = lambda _call: queued("t-1")
+        database.fetch("alter table batch add constraint nothing_is_kept check (answer is null)")
+        answer = post(receiver, sms(ONE), **{"idempotency-key": "k-1"})
+        assert (answer.status_code, answer.json()["response"][0]["transid"]) == (200, "t-1")
+        assert states(database) == [10]
+
+
 def test_events_are_answered_with_their_own_code(database: Database, tmp_path: Path) -> None:
     reply = 200, json.dumps({"response": [{"code": "1002", "transid": "t-1", "description": "Queued"}]}).encode()
     with dropped_in(database, tmp_path) as (platform, receiver):

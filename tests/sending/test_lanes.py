@@ -8,6 +8,7 @@ import pytest
 
 from receiver import metrics
 from receiver.database.pool import Connection
+from receiver.ids import TenantId
 from receiver.platform.apis import Api
 from receiver.sending import claims, lanes
 from receiver.sending.campaign import check_campaign
@@ -308,8 +309,8 @@ def test_an_answer_that_was_under_way_when_the_lane_stopped_does_not_open_it(dat
 def test_campaign_has_credentials_and_a_lane_of_its_own(database: Database) -> None:
     async def main(platform: Platform) -> None:
         platform.replies["ann@example.com"] = lambda _: (200, b'{"code":401,"description":"not authorised"}')
-        campaign = {"campaign_url": platform.url, "campaign_token": "a token for tests only"}
-        async with sender(database, platform, **campaign) as one:
+        token = "a token for tests only"
+        async with sender(database, platform, campaign_url=platform.url, campaign_token=token) as one:
             event = check_campaign({"event-id": "1", "event-key": "ann@example.com"})
             assert isinstance(event, Request)
             await take_in(one, event)
@@ -325,7 +326,7 @@ def test_campaign_has_credentials_and_a_lane_of_its_own(database: Database) -> N
 
 
 def test_a_lane_is_that_of_the_credentials() -> None:
-    tenant = claims.TenantId(1)
+    tenant = TenantId(1)
     assert {api: lane_of(tenant, api).family for api in Api} == {
         Api.MESSAGING: Family.PLATFORM,
         Api.MESSAGING_V2: Family.PLATFORM,
