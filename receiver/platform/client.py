@@ -6,11 +6,10 @@ import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
-import httpx2
+import aiohttp
 
 from receiver import __version__
 from receiver.platform.apis import Api
@@ -25,6 +24,7 @@ CONNECT_SECONDS = 10.0
 PIECE = 64 * 1024  # bytes of a body that are written at a time
 # What the system holds back counts as taken, for it may have left. Left to itself it holds back megabytes.
 SEND_BUFFER = (socket.SOL_SOCKET, socket.SO_SNDBUF, PIECE)
+IDLE_SECONDS = 4.0  # below the 5 s after which many servers close: a call into a closing connection is uncertain
 
 
 class _Body:
@@ -50,6 +50,7 @@ class _Response:
     status: int
     body: bytes
     retry_after: str | None
+    content_type: str | None
 
 
 class PlatformClient:
@@ -58,27 +59,26 @@ class PlatformClient:
     def __init__(self, timeout: float, connections: int, connect: float = CONNECT_SECONDS) -> None:
         # A timeout counts from byte to byte; this bounds a whole call, so that it ends before its lease does.
         self._longest = timeout + connect
-        self._http = httpx2.AsyncClient(
-            transport=httpx2.AsyncHTTPTransport(
-                limits=httpx2.Limits(max_connections=connections, max_keepalive_connections=connections),
-                trust_env=False,
-                socket_options=[SEND_BUFFER],
-            ),
-            timeout=httpx2.Timeout(timeout, connect=min(timeout, connect)),
-            follow_redirects=False,
-            headers={"user-agent": f"receiver/{__version__}"},
-            trust_env=False,
-            # A session of one tenant must not be shown with the key of another at the same address.
-            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-        )
+        self._connections = connections
+        self._timeout = aiohttp.ClientTimeout(total=None, connect=min(timeout, connect), sock_read=timeout)
+        self._http: aiohttp.ClientSession
 
     async def __aenter__(self) -> Self:
+        self._http = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=self._connections, keepalive_timeout=IDLE_SECONDS, socket_factory=_socket
+            ),
+            timeout=self._timeout,
+            headers={"user-agent": f"receiver/{__version__}"},
+            # A session of one tenant must not be shown with the key of another at the same address.
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._http.aclose()
+        await self._http.close()
 
     async def send(self, base_url: str, credentials: Credentials, api: Api, call: Call) -> Answer:
         """Hands one call to the platform and says what came of it. Does not raise for the network.
@@ -95,22 +95,31 @@ class PlatformClient:
         try:
             async with asyncio.timeout(self._longest):
                 response = await self._post(base_url + call.path, body, headers)
-        except (httpx2.HTTPError, httpx2.InvalidURL, TimeoutError) as error:
+        except (aiohttp.ClientError, OSError, ValueError, TimeoutError) as error:
             return _unanswered(body, type(error).__name__)
         answer = answer_of(api, response.status, response.body, response.retry_after)
+        answer = replace(answer, content_type=response.content_type)
         if answer.outcome is Outcome.UNCERTAIN and not body.complete:
             return replace(answer, outcome=Outcome.NOT_SENT, trouble=Trouble.UNREACHABLE)
         return answer
 
     async def _post(self, url: str, body: _Body, headers: dict[str, str]) -> _Response:
         """The answer; what is over the limit is not read."""
-        async with self._http.stream("POST", url, content=body, headers=headers) as response:
+        async with self._http.post(url, data=body, headers=headers, allow_redirects=False) as response:
             answer = bytearray()
-            async for part in response.aiter_bytes():
+            async for part in response.content.iter_any():
                 answer += part
                 if len(answer) > LARGEST_ANSWER:
                     break
-            return _Response(response.status_code, bytes(answer), response.headers.get("retry-after"))
+            said = response.headers
+            return _Response(response.status, bytes(answer), said.get("retry-after"), said.get("content-type"))
+
+
+def _socket(address: Any) -> socket.socket:
+    family, kind, protocol, _, _ = address
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(*SEND_BUFFER)
+    return made
 
 
 def _unanswered(body: _Body, error: str) -> Answer:

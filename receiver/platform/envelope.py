@@ -1,6 +1,7 @@
 """The platform's own envelope, as our drop-in doors answer in it: Messaging v1 and Custom Event v1."""
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 from uuid import uuid4
 
 import msgspec
@@ -25,6 +26,18 @@ DESCRIPTIONS = {
     "7020": "Max transaction limit exceeded",
     "7025": "Mandatory custom parameters missing",
 }
+
+
+JSON = "application/json"
+
+
+class Reply(NamedTuple):
+    """What goes back to a client of a drop-in door."""
+
+    status: int
+    body: bytes
+    content_type: str = JSON
+    replayed: bool = False
 
 
 class _Item(msgspec.Struct):
@@ -53,8 +66,8 @@ def queued(items: Iterable[AnswerItem]) -> bytes:
     )
 
 
-def reply(answers: Sequence[Answer], queued_code: str, *, spelt_so: bool) -> tuple[int, bytes]:
-    """HTTP status and body for a client whose request took these calls: the platform's own bytes where it was one.
+def reply(answers: Sequence[Answer], queued_code: str, *, spelt_so: bool) -> Reply:
+    """The word to a client whose request took these calls: the platform's own bytes where it was one.
 
     `spelt_so`: the api that was called answers in this envelope; v2 does not.
 
@@ -63,11 +76,14 @@ def reply(answers: Sequence[Answer], queued_code: str, *, spelt_so: bool) -> tup
     """
     first = answers[0]
     if len(answers) == 1 and spelt_so and first.http_status is not None and first.raw:
-        return first.http_status, first.raw
+        told = first.content_type or ""
+        return Reply(first.http_status, first.raw, told if told.isascii() and told.isprintable() and told else JSON)
     if not any(answer.outcome is Outcome.ACCEPTED for answer in answers):
         # who hears a refusal may send all of it again: nothing of it may have been sent
         doubtful = (answer for answer in answers if answer.outcome is Outcome.UNCERTAIN)
-        return 200, refusal(code_of(next(doubtful, first)))
+        said = next(doubtful, first)
+        # what expired is not to be sent again as it is, which 7006 would suggest
+        return Reply(200, refusal(code_of(said), said.description or "" if said.outcome is Outcome.EXPIRED else ""))
     items: list[AnswerItem] = []
     for answer in answers:
         # v2 has one word for queued; the client of this door knows its own
@@ -76,10 +92,12 @@ def reply(answers: Sequence[Answer], queued_code: str, *, spelt_so: bool) -> tup
             if answer.outcome is Outcome.ACCEPTED
             else (AnswerItem(code_of(answer), str(uuid4()), answer.description),)
         )
-    return 200, queued(items)
+    return Reply(200, queued(items))
 
 
 def code_of(answer: Answer) -> str:
-    """The platform's code of a call that was not taken; 7006 where it said none."""
+    """The platform's code of a call that was not taken; 7006 where it said none, 7004 for what had expired."""
+    if answer.outcome is Outcome.EXPIRED:
+        return INVALID
     code = answer.code
     return code if answer.outcome is not Outcome.UNCERTAIN and code and code.isdigit() else FAULT

@@ -1,5 +1,6 @@
 """Reading an answer of the platform: v1's envelope, texts with a bound, and what a bare HTTP status proves."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -79,10 +80,16 @@ def judge_status(status: int, body: bytes, item: AnswerItem | None = None) -> An
 
 
 def read_object(body: bytes) -> dict[str, Any] | None:
-    """The JSON object that `body` is; None for anything else."""
+    """The JSON object that `body` is; None for anything else.
+
+    A byte-order mark, a line break in a text, or a description in another encoding must not hide a code.
+    """
     try:
-        read = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        try:
+            read = msgspec.json.decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            read = json.loads(body.decode("utf-8-sig", "replace"), strict=False)
+    except (ValueError, RecursionError):
         return None
     return read if isinstance(read, dict) else None
 
@@ -91,4 +98,8 @@ def bounded(value: Any) -> str | None:
     """A field of an answer as bounded text; numbers where strings are expected are taken as they read."""
     if isinstance(value, bool) or not isinstance(value, str | int):
         return None
-    return str(value).strip().replace("\0", "\ufffd")[:LONGEST_TEXT] or None
+    try:
+        text = str(value).encode("utf-8", "replace").decode()  # half a character can't be stored
+    except ValueError:  # Python writes no number of more than 4,300 digits
+        return None
+    return text.strip().replace("\0", "\ufffd")[:LONGEST_TEXT] or None

@@ -69,6 +69,8 @@ class Answer:
     """Seconds for which the platform asked us to wait."""
     raw: bytes = field(default=b"", repr=False)
     """The body as it came, for the doors that hand it on."""
+    content_type: str | None = None
+    """What the platform called that body."""
 
     @property
     def code(self) -> str | None:

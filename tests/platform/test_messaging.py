@@ -134,6 +134,21 @@ def test_what_is_neither_a_text_nor_a_number_is_no_code(code: Any) -> None:
     assert answer({"code": code}).outcome is Outcome.UNCERTAIN
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'\xef\xbb\xbf{"response":{"code":"7001","description":"no"}}',
+        b'{"response":{"code":"7001","description":"refus\xe9"}}',
+        b'{"response":{"code":"7001","description":"a\nb"}}',
+        b'{"response":{"code":"7001","description":"\\ud83d"}}',
+    ],
+)
+def test_what_json_forbids_hides_no_code(body: bytes) -> None:
+    read = answer_of(Api.MESSAGING, 200, body)
+    assert (read.outcome, read.trouble, read.code) == (Outcome.LATER, Trouble.CREDENTIALS, "7001")
+    assert (read.description or "").encode("utf-8")
+
+
 def test_an_entry_that_says_nothing_keeps_its_place() -> None:
     assert [item.transid for item in answer([QUEUED, {}, 5, QUEUED]).items] == ["t-1", None, None, "t-1"]
 
