@@ -19,6 +19,8 @@ test: setup ## Run all tests. A test whose tool pip can't bring is skipped with 
 bench: setup ## Measure accepting and dispatching, side by side with what they are compared to; some minutes.
 	@env -u RECEIVER_DATA_DIR $(BIN)/python -m bench.accepting
 	@env -u RECEIVER_DATA_DIR $(BIN)/python -m bench.dispatch
+	@env -u RECEIVER_DATA_DIR $(BIN)/python -m bench.dispatch --entries 1000 --calls 30
+	@env -u RECEIVER_DATA_DIR $(BIN)/python -m bench.to_the_door
 
 FUZZ_SECONDS ?= 60
 fuzz: ## Feed the reader with what atheris thinks of for FUZZ_SECONDS (60), in a virtual environment of its own.
