@@ -75,7 +75,8 @@ class PlatformCallers:
         good = base64.urlsafe_b64encode(hmac.digest(found[0], signed.encode(), "sha256")).rstrip(b"=").decode()
         if not hmac.compare_digest(good, signature.rstrip("=")):
             return None
-        return found[1] if -CLOCKS <= now.timestamp() - made <= LONGEST_LIFE + CLOCKS else None
+        at = now.timestamp()  # compared, and not taken away: that overflows for a number that is too large
+        return found[1] if at - LONGEST_LIFE - CLOCKS <= made <= at + CLOCKS else None
 
 
 def _hash(key: str) -> bytes:

@@ -5,9 +5,11 @@ followed, and no proxy of the environment is used.
 """
 
 import asyncio
+import functools
 import ipaddress
 import socket
 from collections.abc import Awaitable, Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpcore2
@@ -19,6 +21,10 @@ from receiver.targets import Allowed, refused_address, refused_target
 SECONDS = 10.0  # for the whole call, as the platform waits
 LARGEST_ANSWER = 64 * 1024
 IDLE_SECONDS = 4.0  # many servers close after five: a call must not meet that
+
+# The loop's own threads are few, and asking can't be given up: a name of a client whose DNS hangs must not keep the
+# platform's name waiting.
+_NAMES = ThreadPoolExecutor(max_workers=16, thread_name_prefix="names of clients")
 
 Resolve = Callable[[str, int], Awaitable[list[str]]]
 Option = tuple[int, int, int] | tuple[int, int, bytes | bytearray] | tuple[int, int, None, int]
@@ -41,8 +47,9 @@ class NotReached(Exception):
 
 
 async def resolve(host: str, port: int) -> list[str]:
-    """All addresses of a name. Raises OSError."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    """All addresses of a name. Raises OSError, and UnicodeError for a name that can't be asked for."""
+    asked = functools.partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+    found = await asyncio.get_running_loop().run_in_executor(_NAMES, asked)
     return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
 
 

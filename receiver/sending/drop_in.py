@@ -26,6 +26,7 @@ from receiver.openapi import Operation
 from receiver.platform import envelope
 from receiver.platform.apis import Api
 from receiver.platform.credentials import can_send, messaging_api_of
+from receiver.platform.envelope import Reply
 from receiver.sending import idempotency, outbox
 from receiver.sending.dispatcher import Dispatcher
 from receiver.sending.events import check_events
@@ -105,33 +106,34 @@ class DropInDoor:
     async def _answered(self, request: HttpRequest, check: Callable[[Any], Checked], queued: str) -> Response:
         """Whatever becomes of the request, the client reads the envelope that it knows."""
         try:
-            status, body = await self._send(request, check, queued)
+            reply = await self._send(request, check, queued)
         except NotLetIn as refused:
-            status, body = 200, envelope.refusal(refused.code)
+            reply = Reply(200, envelope.refusal(refused.code))
         except Problem as problem:
             if problem.code in ("idempotency_conflict", "bad_idempotency_key"):
                 raise  # who sends the header knows our own answers
             code = envelope.INVALID_JSON if problem.code == "not_json" else envelope.INVALID
-            status, body = (200 if problem.status == 400 else problem.status), envelope.refusal(code, problem.title)
+            reply = Reply(200 if problem.status == 400 else problem.status, envelope.refusal(code, problem.title))
         except (asyncpg.PostgresError, *NOT_THERE) as error:
             log.warning("database_away", extra={"reason": type(error).__name__, "door": request.url.path})
             # nothing was sent that was not committed; a 503 is what a balancer understands
             return Response(envelope.refusal(envelope.FAULT), 503, {"retry-after": "5"}, "application/json")
-        return Response(body, status, media_type="application/json")
+        more = idempotency.REPLAYED if reply.replayed else {}
+        return Response(reply.body, reply.status, {"content-type": reply.content_type, **more})
 
-    async def _send(self, http: HttpRequest, check: Callable[[Any], Checked], queued: str) -> tuple[int, bytes]:
+    async def _send(self, http: HttpRequest, check: Callable[[Any], Checked], queued: str) -> Reply:
         tenant = await self._callers.require(http, "send", datetime.now(UTC))
         settings = self._tenants.settings_of(tenant)
         raw = await read_body(http, self._max_body)
         checked = check(json_of(raw))
         if isinstance(checked, list):
-            return 200, _refusal(checked)
+            return Reply(200, _refusal(checked))
         if settings is None or not can_send(settings, checked.api):
-            return 200, envelope.refusal(envelope.INACTIVE)
+            return Reply(200, envelope.refusal(envelope.INACTIVE))
         if checked.api is Api.MESSAGING:
             checked = replace(checked, api=messaging_api_of(settings))
         if checked.notifyurl and (why := refused_target(checked.notifyurl, settings.forward_allow)):
-            return 200, envelope.refusal(envelope.INVALID, f"notifyurl: {why}")
+            return Reply(200, envelope.refusal(envelope.INVALID, f"notifyurl: {why}"))
         key = idempotency.key_of(http, tenant, http.url.path, raw)
         accepted = await self._accept(tenant, checked, key)
         if isinstance(accepted, Earlier):
@@ -143,11 +145,11 @@ class DropInDoor:
             await self._keep(accepted.batch_id, answer)
         return answer
 
-    async def _keep(self, batch_id: BatchId, answer: tuple[int, bytes]) -> None:
+    async def _keep(self, batch_id: BatchId, answer: Reply) -> None:
         """Keeps an answer to be replayed. One that can't be kept is told all the same: it says what was sent."""
         try:
             async with self._pool.acquire() as connection:
-                await idempotency.keep_answer(connection, batch_id, *answer)
+                await idempotency.keep_answer(connection, batch_id, answer.status, answer.body)
         except (asyncpg.PostgresError, *NOT_THERE) as error:
             log.warning("answer_not_stored", extra={"reason": type(error).__name__})
 
@@ -166,7 +168,7 @@ class DropInDoor:
                 in_line_lease=self._lease,
             )
 
-    async def _repeated(self, earlier: Earlier) -> tuple[int, bytes]:
+    async def _repeated(self, earlier: Earlier) -> Reply:
         """The first answer to a key; it may still be under way. What never got one may have been sent: 7006."""
         deadline = asyncio.get_running_loop().time() + LANE_SECONDS + self._timeout
         kept = earlier.answer_status, earlier.answer
@@ -174,7 +176,8 @@ class DropInDoor:
             await asyncio.sleep(ASK_AGAIN_SECONDS)
             async with self._pool.acquire() as connection:
                 kept = await idempotency.kept_answer(connection, earlier.batch_id)
-        return (kept[0] or 200, kept[1]) if kept[1] is not None else (200, envelope.refusal(envelope.FAULT))
+        status, body = kept if kept[1] is not None else (200, envelope.refusal(envelope.FAULT))
+        return Reply(status or 200, body or b"", replayed=True)
 
 
 def _refusal(errors: list[FieldError]) -> bytes:

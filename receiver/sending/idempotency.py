@@ -27,7 +27,8 @@ select id, first_id, last_id, request_digest, answer_status, answer from batch
  where idempotency_key = $1 and id >= $2 order by id limit 1
 """
 MESSAGES = """
-select id, destination, correlationid from message where batch_id = $1 and id between $2 and $3 order by id
+select id, destination, correlationid from message
+ where batch_id = $1 and id between $2 and $3 and resend_of is null order by id
 """
 KEEP_ANSWER = "update batch set answer_status = $2, answer = $3 where id = $1"
 KEPT_ANSWER = "select answer_status, answer from batch where id = $1"

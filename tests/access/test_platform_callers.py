@@ -98,6 +98,7 @@ def test_a_token_of_the_service_is_its_tenant_and_wins_over_the_key(database: Da
         token(HS256, GOOD | {"iat": int((NOW + timedelta(minutes=5)).timestamp())}),
         token(HS256, GOOD | {"iat": "now"}),
         token(HS256, GOOD | {"iat": True}),
+        token(HS256, GOOD | {"iat": 10**400}),
         token(HS256, {"iss": "service-9"}),
         token(HS256, []),
         token(HS256, GOOD).rpartition(".")[0] + ".",

@@ -1,7 +1,10 @@
 """What an address leads to is checked in the moment of connecting, and the connection goes to what was checked."""
 
 import asyncio
+import socket
+import threading
 from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -129,6 +132,30 @@ def test_a_name_that_can_not_be_asked_for_is_not_reached(host: str) -> None:
             await teller.tell(f"https://{host}/receipts?a-secret", b"{}", NOTHING)
         await teller.aclose()
 
+    asyncio.run(work())
+
+
+def test_names_of_clients_that_hang_keep_no_other_name_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    let_go, ask = threading.Event(), socket.getaddrinfo
+
+    def asked(host: str, *more: Any, **named: Any) -> Any:
+        if host == "slow.example":
+            let_go.wait(20)
+            raise OSError("no such host")
+        return ask(host, *more, **named)
+
+    async def work() -> None:
+        loop = asyncio.get_running_loop()
+        slow = [asyncio.create_task(resolve("slow.example", 443)) for _ in range(40)]
+        await asyncio.sleep(0)
+        try:
+            async with asyncio.timeout(5):
+                assert await loop.getaddrinfo("localhost", 80)
+        finally:
+            let_go.set()
+            await asyncio.gather(*slow, return_exceptions=True)
+
+    monkeypatch.setattr(socket, "getaddrinfo", asked)
     asyncio.run(work())
 
 

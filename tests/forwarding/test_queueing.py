@@ -148,7 +148,9 @@ def test_what_still_waited_for_the_tenant_s_address_goes_to_the_event_s_when_it_
             under_way = await queue.claim(scene.connection, now(), number, {}, 8, LEASE)
             assert len(under_way) == number
             async with scene.connection.transaction():
-                await file_under(scene.connection, now(), scene.tenant, [(transid_digest(f"t-{number}"), NO_LEG, event)])
+                await file_under(
+                    scene.connection, now(), scene.tenant, [(transid_digest(f"t-{number}"), NO_LEG, event)]
+                )
             await queue.settle(scene.connection, under_way, [])  # it was told there: here it has still to be
             child = await scene.connection.fetchval("select id from message where parent_id = $1", event)
             assert await targets(scene) == [(child, MINE)]

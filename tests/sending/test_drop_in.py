@@ -107,6 +107,7 @@ def test_an_idempotency_key_replays_the_platforms_answer(database: Database, tmp
         platform.reply = lambda _call: queued(str(uuid4()))
         answers = [post(receiver, sms(ONE), **{"idempotency-key": "k-1"}) for _ in range(2)]
         assert answers[0].content == answers[1].content
+        assert [answer.headers.get("idempotency-replayed") for answer in answers] == [None, "true"]
         assert len(platform.calls) == 1
         other = post(receiver, sms(TWO), **{"idempotency-key": "k-1"})
         assert (other.status_code, other.json()["code"]) == (409, "idempotency_conflict")
@@ -160,6 +161,23 @@ def test_one_call_that_may_have_been_sent_makes_the_request_no_refusal(
         answer = post(receiver, sms(ONE, TWO))
         assert (answer.status_code, answer.json()["response"]["code"]) == (200, "7006")
         assert sorted(states(database)) == [5, 42]
+
+
+def test_the_platforms_word_for_its_bytes_is_handed_on(database: Database, tmp_path: Path) -> None:
+    with dropped_in(database, tmp_path) as (platform, receiver):
+        for told in ("text/html", "application/json;charset=ISO-8859-1"):
+            platform.headers = {"content-type": told}
+            platform.reply = lambda _call: (200, b"<p>\xe9")
+            answer = post(receiver, sms(ONE))
+            assert (answer.headers["content-type"], answer.content) == (told, b"<p>\xe9")
+
+
+def test_what_has_expired_is_not_to_be_sent_again_as_it_is(database: Database, tmp_path: Path) -> None:
+    with dropped_in(database, tmp_path) as (platform, receiver):
+        said = post(receiver, sms(ONE, expiry="2015-04-12T13:00:19.456Z")).json()["response"]
+        assert said["code"] == "7004"
+        assert "expired" in said["description"]
+        assert (platform.calls, states(database)) == ([], [41])
 
 
 def test_an_answer_that_can_not_be_kept_is_told_all_the_same(database: Database, tmp_path: Path) -> None:
