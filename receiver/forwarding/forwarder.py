@@ -4,6 +4,7 @@ No connection to the database is held while a client's server thinks, and intake
 """
 
 import asyncio
+import hmac
 import logging
 import time
 from collections import Counter
@@ -23,6 +24,7 @@ from receiver.forwarding.queue import Claim, Putting
 from receiver.forwarding.rhythm import Result, is_trouble, next_try, result_of
 from receiver.ids import TenantId
 from receiver.targets import NOTHING
+from receiver.tenant_settings import Tenant
 
 log = logging.getLogger("receiver.forwarder")
 
@@ -159,8 +161,10 @@ class Forwarder:
 
     async def _tell(self, claim: Claim, raw: bytes) -> int:
         settings = self._tenants.settings_of(claim.tenant)
-        allowed = settings.forward_allow if settings else NOTHING
-        return await self._teller.tell(claim.url, body_for(raw, client_of(claim)), allowed)
+        allowed, body = settings.forward_allow if settings else NOTHING, body_for(raw, client_of(claim))
+        # What stood as Notify URL on the platform may ask for what the platform shows; a client's own never sees it.
+        headers = shown_to(settings, body) if settings and claim.url == settings.forward_to else {}
+        return await self._teller.tell(claim.url, body, allowed, headers)
 
     def _judge(self, claim: Claim, result: Result, status: int | None, error: str | None) -> None:
         now, tenant = self._clock(), self._name(claim.tenant)
@@ -217,6 +221,17 @@ class Forwarder:
 
     def _name(self, tenant: TenantId) -> str:
         return self._tenants.names.get(tenant, "unknown")
+
+
+def shown_to(tenant: Tenant, body: bytes) -> dict[str, str]:
+    """The signature and the header that the platform shows with a receipt, where the tenant's settings know them."""
+    headers = {}
+    if tenant.notify_header and tenant.notify_header_values:
+        headers[tenant.notify_header] = tenant.notify_header_values[0]
+    if tenant.signature_secrets:
+        secret = tenant.signature_secrets[0].encode(errors="surrogateescape")
+        headers["x-hub-signature"] = f"sha256={hmac.digest(secret, body, 'sha256').hex()}"
+    return headers
 
 
 def client_of(claim: Claim) -> Client | None:

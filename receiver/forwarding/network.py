@@ -8,8 +8,9 @@ import asyncio
 import functools
 import ipaddress
 import socket
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from types import MappingProxyType
 from typing import Any
 
 import httpcore2
@@ -20,6 +21,7 @@ from receiver.targets import Allowed, refused_address, refused_target
 
 SECONDS = 10.0  # for the whole call, as the platform waits
 LARGEST_ANSWER = 64 * 1024
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 IDLE_SECONDS = 4.0  # many servers close after five: a call must not meet that
 
 # The loop's own threads are few, and asking can't be given up: a name of a client whose DNS hangs must not keep the
@@ -98,7 +100,7 @@ class Teller:
         # A pool for each set of allowances: a kept connection was checked against those of its own.
         self._pools: dict[Allowed, httpcore2.AsyncConnectionPool] = {}
 
-    async def tell(self, url: str, body: bytes, allowed: Allowed) -> int:
+    async def tell(self, url: str, body: bytes, allowed: Allowed, headers: Mapping[str, str] = NO_HEADERS) -> int:
         """Posts a receipt and returns the status of the answer. Raises Refused or NotReached."""
         if reason := refused_target(url, allowed):
             raise Refused(reason)
@@ -107,7 +109,7 @@ class Teller:
         try:
             async with (
                 asyncio.timeout(self._seconds),
-                self._pool(allowed).stream("POST", request, content=body, **self._more) as response,
+                self._pool(allowed).stream("POST", request, content=body, **self._more(headers)) as response,
             ):
                 status = response.status
                 left = LARGEST_ANSWER
@@ -127,9 +129,8 @@ class Teller:
             await pool.aclose()
         self._pools.clear()
 
-    @property
-    def _more(self) -> dict[str, Any]:
-        headers = {"content-type": "application/json", "user-agent": f"receiver/{__version__}"}
+    def _more(self, headers: Mapping[str, str]) -> dict[str, Any]:
+        headers = {"content-type": "application/json", "user-agent": f"receiver/{__version__}", **headers}
         times = dict.fromkeys(("connect", "read", "write", "pool"), self._seconds)
         return {"headers": headers, "extensions": {"timeout": times}}
 

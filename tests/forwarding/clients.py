@@ -212,11 +212,12 @@ def play(
     forward_to: str | None = None,
     allow: str = "127.0.0.1",
     forwards: bool = True,
+    **settings: Any,
 ) -> None:
-    """Runs `work` on a scene."""
+    """Runs `work` on a scene; `settings` are more of the tenant's."""
 
     async def wrapped() -> None:
-        configured = Tenant("default", forward_to=forward_to, forward_allow=parse_allowed(allow))
+        configured = Tenant("default", forward_to=forward_to, forward_allow=parse_allowed(allow), **settings)
         tenants = Tenants([configured])
         pool = await open_pool(database.dsn, "forwarding", 3, writer=True)
         connection = await connect(database.dsn, "tests")

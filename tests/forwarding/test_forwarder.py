@@ -1,6 +1,7 @@
 """The worker: at least once, to each address, whatever breaks; a host that is down costs the others nothing."""
 
 import asyncio
+import hmac
 import logging
 from collections.abc import Iterator
 from datetime import timedelta
@@ -76,6 +77,31 @@ def test_to_the_tenant_s_address_goes_what_was_observed_as_it_came(database: Dat
         assert client.bodies == [delivered("never-seen", "somebody's")]
 
     play(database, work, forward_to=f"{client.url}/all")
+
+
+def test_the_tenant_s_address_is_shown_what_the_platform_shows_and_a_client_s_own_is_not(
+    database: Database, client: ClientServer
+) -> None:
+    async def work(scene: Scene) -> None:
+        message, _ = await scene.issue(f"{client.url}/own")
+        await scene.tell(delivered("t-1", str(message)))
+        await scene.tell(delivered("never-seen", "somebody's"))
+        async with running(scene.forwarder()):
+            await scene.empty()
+        told = {telling.path: telling for telling in client.told}
+        signed = hmac.new(b"the secret of the signature", told["/all"].raw, "sha256").hexdigest()
+        assert told["/all"].headers["x-hub-signature"] == f"sha256={signed}"
+        assert told["/all"].headers["authorization"] == "Basic eDp5"
+        assert not {"x-hub-signature", "authorization"} & told["/own"].headers.keys()
+
+    play(
+        database,
+        work,
+        forward_to=f"{client.url}/all",
+        signature_secrets=("the secret of the signature", "the one before"),
+        notify_header="Authorization",
+        notify_header_values=("Basic eDp5",),
+    )
 
 
 def test_what_a_dead_process_had_claimed_is_told_by_another(database: Database, client: ClientServer) -> None:
