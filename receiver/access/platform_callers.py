@@ -39,8 +39,9 @@ class PlatformCallers:
         self._by_key: dict[bytes, str] = {}
         self._by_service: dict[str, tuple[bytes, str]] = {}
         for tenant in configured:  # where two tenants have one service, the first of them is meant
-            if tenant.platform_key:
-                self._by_key.setdefault(_hash(tenant.platform_key), tenant.name)
+            for key in (*tenant.drop_in_keys, tenant.platform_key):
+                if key:
+                    self._by_key.setdefault(_hash(key), tenant.name)
             if tenant.service_id and tenant.service_secret:
                 secret = base64.b64decode(tenant.service_secret)
                 self._by_service.setdefault(tenant.service_id, (secret, tenant.name))

@@ -1,6 +1,6 @@
 """The platform's own envelope, as our drop-in doors answer in it: Messaging v1 and Custom Event v1."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 from uuid import uuid4
 
@@ -66,10 +66,11 @@ def queued(items: Iterable[AnswerItem]) -> bytes:
     )
 
 
-def reply(answers: Sequence[Answer], queued_code: str, *, spelt_so: bool) -> Reply:
+def reply(answers: Sequence[Answer], queued_code: str, *, spelt_so: bool, places: Sequence[Sequence[int]]) -> Reply:
     """The word to a client whose request took these calls: the platform's own bytes where it was one.
 
-    `spelt_so`: the api that was called answers in this envelope; v2 does not.
+    `spelt_so`: the api that was called answers in this envelope; v2 does not. `places`: of each call, where its
+    messages stand in the request.
 
     What nobody answered, or could not be sent, is 7006 under HTTP 200. Of several calls, one that was queued makes
     the request queued: the entries of the others bear their code.
@@ -84,15 +85,21 @@ def reply(answers: Sequence[Answer], queued_code: str, *, spelt_so: bool) -> Rep
         said = next(doubtful, first)
         # what expired is not to be sent again as it is, which 7006 would suggest
         return Reply(200, refusal(code_of(said), said.description or "" if said.outcome is Outcome.EXPIRED else ""))
-    items: list[AnswerItem] = []
-    for answer in answers:
+    placed = [pair for answer, own in zip(answers, places, strict=True) for pair in _placed(answer, own, queued_code)]
+    return Reply(200, queued(item for _, item in sorted(placed, key=lambda pair: pair[0])))
+
+
+def _placed(answer: Answer, places: Sequence[int], queued_code: str) -> Iterator[tuple[int, AnswerItem]]:
+    """What one call of several says, and of which message: what was not queued is said of each."""
+    if answer.outcome is not Outcome.ACCEPTED:
+        for place in places:
+            yield place, AnswerItem(code_of(answer), str(uuid4()), answer.description)
+        return
+    each = len(answer.items) == len(places)
+    for number, item in enumerate(answer.items):
         # v2 has one word for queued; the client of this door knows its own
-        items += (
-            (AnswerItem(queued_code if item.transid else item.code, item.transid, None) for item in answer.items)
-            if answer.outcome is Outcome.ACCEPTED
-            else (AnswerItem(code_of(answer), str(uuid4()), answer.description),)
-        )
-    return Reply(200, queued(items))
+        said = item if item.code else AnswerItem(queued_code if item.transid else FAULT, item.transid, None)
+        yield places[number if each else 0], said
 
 
 def code_of(answer: Answer) -> str:

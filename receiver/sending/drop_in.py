@@ -140,7 +140,8 @@ class DropInDoor:
             return await self._repeated(accepted)
         metrics.MESSAGES.labels(checked.channel.word, State.QUEUED.word, settings.name).inc(len(accepted.messages))
         answers = await self._dispatcher.send_now(accepted.submissions, tenant, LANE_SECONDS)
-        answer = envelope.reply(answers, queued, spelt_so=checked.api is not Api.MESSAGING_V2)
+        places = outbox.split(checked.messages, self._entries)  # as it was split to be accepted
+        answer = envelope.reply(answers, queued, spelt_so=checked.api is not Api.MESSAGING_V2, places=places)
         if key is not None:
             await self._keep(accepted.batch_id, answer)
         return answer

@@ -24,7 +24,7 @@ SECRET = base64.b64encode(b"the secret of one service").decode()
 CONFIGURED = (
     Tenant("default", platform_key="the key of one"),
     Tenant("other", platform_key="the key of the other"),
-    Tenant("signing", service_id="service-9", service_secret=SECRET),
+    Tenant("signing", service_id="service-9", service_secret=SECRET, drop_in_keys=("its clients' key", "another")),
 )
 
 
@@ -67,6 +67,7 @@ def test_a_platform_key_is_its_tenant(database: Database) -> None:
     assert who(database, key="the key of one") == "default"
     assert who(database, key="the key of the other") == "other"
     assert who(database, key="the key of none") == "7001"
+    assert who(database, key="its clients' key") == who(database, key="another") == "signing"
     assert who(database) == "7002"
     assert who(database, key="") == "7002"
 

@@ -189,6 +189,21 @@ def test_an_answer_that_can_not_be_kept_is_told_all_the_same(database: Database,
         assert states(database) == [10]
 
 
+def test_of_several_calls_each_entry_is_answered_in_its_place(database: Database, tmp_path: Path) -> None:
+    def by_number(call: Call) -> Reply:
+        if "447700900013" in call.numbers:
+            return refused("7004")
+        return queued(*(f"t-{number}-{len(platform.calls)}" for number in call.numbers))
+
+    with dropped_in(database, tmp_path, RECEIVER_ENTRIES_PER_CALL="2") as (platform, receiver):
+        platform.reply = by_number
+        one, two, other = "447700900011", "447700900012", "447700900013"
+        answer = post(receiver, sms(one, one, two, other))  # goes out as [one, two] and [one, other]
+        codes = [(item["code"], item["transid"][:14]) for item in answer.json()["response"]]
+        assert [code for code, _ in codes] == ["1001", "7004", "1001", "7004"]
+        assert [codes[0][1], codes[2][1]] == [f"t-{one}", f"t-{two}"]
+
+
 def test_events_are_answered_with_their_own_code(database: Database, tmp_path: Path) -> None:
     reply = 200, json.dumps({"response": [{"code": "1002", "transid": "t-1", "description": "Queued"}]}).encode()
     with dropped_in(database, tmp_path) as (platform, receiver):
