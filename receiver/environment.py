@@ -5,7 +5,7 @@ import ipaddress
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, tzinfo
+from datetime import UTC, timedelta, tzinfo
 from pathlib import Path
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
@@ -124,6 +124,15 @@ class Reader:
             self.problems.append(f"{where} is {text!r}: it takes a number such as 50 or 0.5")
             return None
         return float(text)
+
+    def minutes(self, where: str, text: str | None, most: int) -> timedelta | None:
+        """A time in whole minutes, or None for none and for 0."""
+        if not text:
+            return None
+        if not (text.isascii() and text.isdigit() and len(text) <= 10 and int(text) <= most):
+            self.problems.append(f"{where} is {text!r}: it takes whole minutes, 0 to {most}")
+            return None
+        return timedelta(minutes=int(text)) or None
 
     def url(self, where: str, text: str | None) -> str | None:
         """A base address without a slash at its end, or the reason why it is none."""

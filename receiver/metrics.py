@@ -59,6 +59,9 @@ OUTBOX = Gauge(
 SUBMISSIONS = Counter(
     "receiver_submissions", "Calls to the platform by what came of them.", ("outcome", "tenant"), registry=REGISTRY
 )
+RESENDS = Counter(
+    "receiver_resends", "Uncertain messages that were sent again as new ones.", ("tenant",), registry=REGISTRY
+)
 LANE_STOPPED = Gauge(
     "receiver_lane_stopped",
     "Whether a tenant's messages wait because the platform refuses its credentials: 1 or 0.",

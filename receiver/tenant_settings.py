@@ -6,7 +6,7 @@ Both are read by the same lines: a table's key is the variable's name in small l
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, tzinfo
+from datetime import UTC, timedelta, tzinfo
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,10 @@ TENANT_SETTINGS = (
     Setting("PLATFORM_KEY", "Service or profile key of the tenant `default`.", secret=True),
     Setting("SERVICE_ID", "Id of the service whose secret signs a token for each call, in place of the key."),
     Setting("SERVICE_SECRET", "The service's secret, base64 as the platform shows it.", secret=True),
+    Setting("DROP_IN_KEYS", "More keys that clients of the drop-in doors may show, commas between.", secret=True),
     Setting("PLATFORM_API", "Which Messaging the platform is sent: v1 or v2.", "v1"),
     Setting("RATE", "Most messages a second to the platform, over all processes; not set: no limit."),
+    Setting("RESEND_UNCERTAIN", "Minutes after which a message that may have been sent is sent again; 0: never.", "0"),
     Setting("PLATFORM_ZONE", "Time zone of the platform's time stamps that name none.", "UTC"),
     Setting("CAMPAIGN_URL", "Base address of Webex Campaign for the tenant `default`."),
     Setting("CAMPAIGN_TOKEN", "Bearer token for Webex Campaign.", secret=True),
@@ -32,6 +34,7 @@ TENANT_SETTINGS = (
     Setting("FORWARD_TO", "Where receipts go on to that have no notifyurl of a client's own.", secret=True),
     Setting("FORWARD_ALLOW", "Hosts and networks to which receipts may go on though they are not public, or http."),
 )
+MOST_PATIENCE = 1_440  # minutes: so long the content of what is uncertain is kept
 TENANT_KEYS = tuple(
     key
     for setting in TENANT_SETTINGS
@@ -50,8 +53,12 @@ class Tenant:
     service_secret: str | None = field(default=None, repr=False)
     """Base64, as the platform shows it; with the service's id in place of the key."""
     platform_api: str = "v1"
+    drop_in_keys: tuple[str, ...] = field(default=(), repr=False)
+    """Keys that clients show at the drop-in doors, beside the one that the tenant shows the platform."""
     rate: float | None = None
     """Messages a second to the platform, over all processes; None: no limit."""
+    resend_uncertain: timedelta | None = None
+    """How long after its call an uncertain message without a receipt is sent again, once; None: never."""
     campaign_url: str | None = None
     campaign_token: str | None = field(default=None, repr=False)
     zone: tzinfo = UTC
@@ -97,8 +104,10 @@ def _tenant(reader: Reader, name: str, text: Callable[[str], str | None], where:
         platform_key=reader.key(where("PLATFORM_KEY"), texts["PLATFORM_KEY"]),
         service_id=texts["SERVICE_ID"],
         service_secret=_service_secret(reader, texts, where),
+        drop_in_keys=_keys(reader, where("DROP_IN_KEYS"), texts["DROP_IN_KEYS"]),
         platform_api=reader.one_of(where("PLATFORM_API"), texts["PLATFORM_API"] or "v1", ("v1", "v2")),
         rate=reader.per_second(where("RATE"), texts["RATE"]),
+        resend_uncertain=reader.minutes(where("RESEND_UNCERTAIN"), texts["RESEND_UNCERTAIN"], MOST_PATIENCE),
         campaign_url=reader.url(where("CAMPAIGN_URL"), texts["CAMPAIGN_URL"]),
         campaign_token=reader.key(where("CAMPAIGN_TOKEN"), texts["CAMPAIGN_TOKEN"]),
         zone=reader.zone(where("PLATFORM_ZONE"), texts["PLATFORM_ZONE"] or "UTC"),
@@ -118,6 +127,14 @@ def _allowed(reader: Reader, where: str, text: str | None) -> Allowed:
     except ValueError as error:
         reader.problems.append(f"{where}: {error}")
         return NOTHING
+
+
+def _keys(reader: Reader, where: str, text: str | None) -> tuple[str, ...]:
+    keys = tuple(part.strip() for part in (text or "").split(",") if part.strip())
+    for key in keys:
+        reader.key(where, key)
+        reader.long_enough(where, key)
+    return keys
 
 
 def _service_secret(reader: Reader, texts: dict[str, str | None], where: Callable[[str], str]) -> str | None:
@@ -174,7 +191,7 @@ def _of_table(reader: Reader, where: str, name: str, values: Any) -> Tenant:
             reader.problems.append(f"{where}.{key} is not known: it takes {', '.join(TENANT_KEYS)}")
         elif key == "signature_required" and isinstance(value, bool):
             texts[key] = "yes" if value else "no"
-        elif key == "rate" and isinstance(value, int | float) and not isinstance(value, bool):
+        elif key in ("rate", "resend_uncertain") and isinstance(value, int | float) and not isinstance(value, bool):
             texts[key] = str(value)
         elif not isinstance(value, str):
             reader.problems.append(f"{where}.{key} is no text")

@@ -51,6 +51,7 @@ SQL_FILES = {
     "sending/lanes.py",
     "sending/outbox.py",
     "sending/recorded.py",
+    "sending/resending.py",
     "queries/search.py",
     "forwarding/queue.py",
 }

@@ -58,7 +58,8 @@ create table batch (
 
 create index batch_by_idempotency_key on batch (idempotency_key, id) where idempotency_key is not null;
 
--- One HTTP call to the platform. `content` is what every recipient gets; erased with the final answer.
+-- One HTTP call to the platform. `content` is what every recipient gets; erased with the final answer, or once it is
+-- clear whether it is sent again.
 create table submission (
     id             uuid not null,
     tenant         smallint not null,
@@ -106,6 +107,19 @@ create table outbox (
 
 create index outbox_due on outbox (tenant, family, priority, due_at, submission_id) where lease_until is null;
 create index outbox_leased on outbox (lease_until) where lease_until is not null;
+
+-- What may be sent again, and when: submissions with uncertain messages, of tenants that want that. `priority` and
+-- `expires_at` are what the outbox knew. A row leaves when it is due.
+create table resend (
+    submission_id  uuid not null,
+    tenant         smallint not null,
+    priority       smallint not null,
+    expires_at     timestamptz,
+    due_at         timestamptz not null,
+    constraint resend_pk primary key (submission_id)
+);
+
+create index resend_due on resend (due_at);
 
 -- What all processes share of a tenant's way out: its rate, and what holds it up. No row: nothing ever did.
 create table lane (

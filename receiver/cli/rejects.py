@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
-from receiver.cli.rows import JSON_SUFFIXES, Row
+from receiver.cli.rows import JSON_SUFFIXES, Row, RowFile
 from receiver.errors import ReceiverError
 
 NUMBER, REASON = "row", "reason"
@@ -18,9 +18,14 @@ def rejects_path(file: Path) -> Path:
 
 
 class Rejects:
-    """A file that is made with the first rejected row. `separator` and `columns` are those of the file that is sent."""
+    """A file that is made with the first rejected row. `separator` and `columns` are those of the file that is sent.
 
-    def __init__(self, path: Path, columns: Sequence[str], separator: str, *, resumed: bool) -> None:
+    Rows that an earlier run wrote down and did not finish come again (`unfinished`): each stands in the file once.
+    """
+
+    def __init__(
+        self, path: Path, columns: Sequence[str], separator: str, *, resumed: bool, unfinished: Sequence[range] = ()
+    ) -> None:
         """Raises ReceiverError for a file that an earlier sending left and nobody has moved away."""
         if not resumed and path.exists():
             raise ReceiverError(f"{path} is there already, of an earlier sending: move it away")
@@ -28,9 +33,17 @@ class Rejects:
         self._separator = separator
         self._columns = [NUMBER, REASON, *(name for name in columns if name not in (NUMBER, REASON))]
         self._file: IO[str] | None = None
+        self._there = self._numbers(unfinished) if unfinished and path.exists() else frozenset()
+
+    def _numbers(self, among: Sequence[range]) -> frozenset[int]:
+        """Which of these rows the file holds."""
+        told = (row.fields.get(NUMBER, "") for row in RowFile(self.path, self._separator).rows())
+        numbers = (int(number) for number in told if number.isascii() and number.isdigit())
+        return frozenset(number for number in numbers if any(number in rows for rows in among))
 
     def write(self, rejected: Sequence[tuple[Row, str]]) -> None:
         """Appends rows and flushes. Raises ReceiverError when the file can't be written."""
+        rejected = [(row, reason) for row, reason in rejected if row.number not in self._there]
         if not rejected:
             return
         try:

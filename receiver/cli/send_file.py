@@ -75,7 +75,13 @@ def send_file(options: Options) -> None:
     with Client.from_environment() as client:
         head = {"job": job, "template": template.sha256, "id_type": reading.id_type, "receiver": client.url}
         with SendState(state_path, head) as state, _showing(looked.rows) as shown:
-            rejects = Rejects(rejects_path(options.file), file.columns, file.separator, resumed=state.resumed)
+            rejects = Rejects(
+                rejects_path(options.file),
+                file.columns,
+                file.separator,
+                resumed=state.resumed,
+                unfinished=state.unfinished,
+            )
             calls = Calls(client, reading, template, job, shown)
             sending = Sending(calls, state, rejects, options.plan, shown)
             began = time.monotonic()

@@ -57,6 +57,11 @@ class SendState:
         """Whether an earlier run left something here."""
         return bool(self._chunks)
 
+    @property
+    def unfinished(self) -> list[range]:
+        """The rows of each chunk that an earlier run began and did not finish: they are done again as a whole."""
+        return [range(first, begun.last + 1) for first, begun in self._chunks.items() if not begun.done]
+
     def last_of(self, first: int) -> int | None:
         """The last row of the chunk that began at this row in an earlier run."""
         return self._chunks[first].last if first in self._chunks else None

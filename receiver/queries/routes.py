@@ -82,10 +82,12 @@ class QueryDoor:
                 raise Problem(404, "message_not_found", "There is no message with this id.")
             told, attempts = await search.timeline(connection, identity)
             is_event = row["channel"] == Channel.EVENT
+            resent_as = await search.resent_as(connection, identity)
             children = await search.children(connection, caller.tenant, identity) if is_event else ()
         message = MessageWithTimeline(
             **message_fields(row),  # type: ignore[arg-type]
             merged_from=str(asked) if asked != identity else None,
+            resent_as=str(resent_as) if resent_as else None,
             children=[child_of(child) for child in children],
             attempts=[Attempt(**dict(attempt)) for attempt in attempts],
             timeline=[entry_of(entry) for entry in told],

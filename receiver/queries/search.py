@@ -11,12 +11,13 @@ import asyncpg
 
 from receiver.database.pool import Connection
 from receiver.ids import TenantId, destination_digest, digest, parse_id, transid_root
+from receiver.messages.lattice import Fact
 from receiver.messages.told import transid_digest
 from receiver.queries.filters import Filters
 
 COLUMNS = """
 select m.id, m.origin, m.channel, m.created_at, m.batch_id, m.destination, m.destination_type, m.correlationid,
-       m.callback_data, m.sender, m.template, sub.sent_at,
+       m.callback_data, m.sender, m.template, m.resend_of, sub.sent_at,
        s.state, s.conflict, s.transid, s.clicks, s.complaints, s.accepted_at, s.submitted_at, s.delivered_at, s.read_at,
        s.failed_at, s.changed_at, s.reason_key, s.reason_class, s.merged_into,
        r.code as reason_code, r.description as reason_description, r.status as reason_status,
@@ -40,6 +41,15 @@ ATTEMPTS = """
 select a.at, a.number, a.outcome, a.http_status, a.code, a.description
   from message m join attempt a on a.submission_id = m.submission_id
  where m.id = $1 order by a.number limit 1000
+"""
+
+# A resend has the same recipient, by which it is found.
+RESENT_AS = """
+select r.id
+  from message m
+  join message_state s on s.id = m.id and s.facts & $2 <> 0
+  join message r on r.destination_key = m.destination_key and r.id > m.id and r.resend_of = m.id
+ where m.id = $1
 """
 
 # The children of an event, by the keys that are filed beside its id. A child is of one flow node: all receipts of it
@@ -91,6 +101,12 @@ async def one(connection: Connection, tenant: TenantId, identity: UUID) -> async
 async def timeline(connection: Connection, identity: UUID) -> tuple[Sequence[asyncpg.Record], Sequence[asyncpg.Record]]:
     """Everything told of a message, and the calls that were made for it."""
     return await connection.fetch(TIMELINE, identity), await connection.fetch(ATTEMPTS, identity)
+
+
+async def resent_as(connection: Connection, identity: UUID) -> UUID | None:
+    """The message in whose shape this one was sent again."""
+    found: UUID | None = await connection.fetchval(RESENT_AS, identity, int(Fact.UNCERTAIN))
+    return found
 
 
 async def children(connection: Connection, tenant: TenantId, event: UUID) -> Sequence[asyncpg.Record]:

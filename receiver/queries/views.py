@@ -71,6 +71,7 @@ class Message(msgspec.Struct, kw_only=True, omit_defaults=False):
     callbackData: str | None
     transid: str | None
     batch_id: str | None
+    resend_of: str | None
     sender: str | None
     template: str | None
     created_at: datetime
@@ -99,6 +100,7 @@ class MessageWithTimeline(Message, kw_only=True):
     """One message with everything that was told of it, in order of time; of an event also what its flow has sent."""
 
     merged_from: str | None
+    resent_as: str | None
     children: list[Child]
     attempts: list[Attempt]
     timeline: list[Entry]
@@ -130,6 +132,7 @@ def message_fields(row: asyncpg.Record) -> dict[str, object]:
         "callbackData": row["callback_data"],
         "transid": row["transid"],
         "batch_id": str(row["batch_id"]) if row["batch_id"] else None,
+        "resend_of": str(row["resend_of"]) if row["resend_of"] else None,
         "sender": row["sender"],
         "template": row["template"],
         **{name: row[name] for name in TIMES},

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from receiver.messages.lattice import Channel
 from receiver.sending.fields import Broken, is_empty, name_of, plain, size
 
@@ -250,4 +252,4 @@ def _smartlinks(links: Any, broken: Broken) -> None:
 def _is_number(value: Any) -> bool:
     if isinstance(value, str):
         return _NUMERIC.fullmatch(value) is not None
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | float | msgspec.Raw) and not isinstance(value, bool)

@@ -72,6 +72,7 @@ select submission_id, tenant, family, attempts, failures, expires_at, message_co
 
 LOAD = """
 select s.id as submission_id, s.api, s.content, s.sent_at, m.id, m.channel, m.destination, m.destination_type,
+       m.resend_of is not null as is_resend,
        t.facts & $2 <> 0 as cancelled  -- a receipt may have lifted its state since
   from unnest($1::uuid[]) as w(id)
   join submission s on s.id = w.id
@@ -135,6 +136,7 @@ class Load:
     sent_at: datetime | None
     channel: int
     recipients: list[Recipient]
+    is_resend: bool = False
 
 
 NOTHING = Load(Api.MESSAGING, None, None, 0, [])
@@ -216,7 +218,7 @@ def _load(rows: Sequence[asyncpg.Record]) -> Load:
     if content is not None and api is Api.EVENTS and len(kept) < len(rows):
         content = content_of(content, kept)
     recipients = [Recipient(r["id"], r["destination_type"], r["destination"]) for r in (rows[i] for i in kept)]
-    return Load(api, content, first["sent_at"], first["channel"], recipients)
+    return Load(api, content, first["sent_at"], first["channel"], recipients, first["is_resend"])
 
 
 def content_of(content: bytes, kept: Sequence[int]) -> bytes:

@@ -6,9 +6,23 @@ from typing import Any
 import msgspec
 
 from receiver.sending.fields import Broken, has_surrogate, part
+from receiver.web import json_of
 
 # Whoever sends it reads it again with less of the stack left than the door had.
 MOST_NESTED = 100
+# 12.10 is an amount in somebody's text: as a float it would go out as 12.1.
+_AS_WRITTEN = msgspec.json.Decoder(float_hook=lambda number: msgspec.Raw(number.encode()))
+
+
+def as_written(body: bytes) -> Any:
+    """The JSON value of `body`; a number with a point or an exponent is a msgspec.Raw, which is encoded as it stood.
+
+    Raises Problem 400 for what is not JSON.
+    """
+    try:
+        return _AS_WRITTEN.decode(body.removeprefix(b"\xef\xbb\xbf"))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return json_of(body)  # which says where it breaks
 
 
 def encoded(content: dict[str, Any], broken: Broken) -> bytes:

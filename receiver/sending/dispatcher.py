@@ -23,6 +23,7 @@ from receiver.sending import claims
 from receiver.sending.caller import Caller, Slots, Work
 from receiver.sending.claimer import Claimer
 from receiver.sending.in_line import InLine
+from receiver.sending.resending import Resending
 from receiver.sending.settle import EXPIRED
 from receiver.sending.settler import Settler
 from receiver.sending.tidying import Tidying
@@ -62,7 +63,8 @@ class Dispatcher:
         self._settler = Settler(pool, tenants, keep_content=keep_content)
         self._caller = Caller(pool, client, tenants, tokens, public_url, self._settler, clock)
         self._claimer = Claimer(tenants, self._lease, clock)
-        self._tidying = Tidying(pool, tenants, self._caller, self._lease, clock)
+        resending = Resending(pool, tenants, clock, keep_content=keep_content)
+        self._tidying = Tidying(pool, tenants, self._caller, resending, self._lease, clock)
         self._slots = Slots(concurrency)
         self._in_line = InLine(
             pool, self._caller, self._settler, self._slots, self._claimer.rate_of, self._lease, clock

@@ -65,7 +65,7 @@ with a as (
   on conflict do nothing
 ),
 o as (delete from outbox o using unnest($1::uuid[]) as w(id) where o.submission_id = w.id)
-update submission s set answered_at = w.at, content = case when $8 then s.content end
+update submission s set answered_at = w.at, content = case when $8 or s.id = any($9::uuid[]) then s.content end
   from unnest($1::uuid[], $3::timestamptz[]) as w(id, at) where s.id = w.id
 """
 ADD_ATTEMPTS = """
@@ -168,9 +168,14 @@ def _contents(request: Request, parts: Sequence[Sequence[int]]) -> list[bytes | 
     return [msgspec.json.encode(body | {"events": [events[index] for index in members]}) for members in parts]
 
 
-async def finish(connection: Connection, attempts: Sequence[Attempt], *, keep_content: bool) -> None:
-    """Takes submissions out of the outbox for good, and erases what they carried unless it is to be kept."""
-    await connection.execute(FINISH, *_columns(attempts), keep_content)
+async def finish(
+    connection: Connection, attempts: Sequence[Attempt], *, keep_content: bool, held: Sequence[SubmissionId] = ()
+) -> None:
+    """Takes submissions out of the outbox for good, and erases what they carried unless it is to be kept.
+
+    What was `held` keeps its content for now.
+    """
+    await connection.execute(FINISH, *_columns(attempts), keep_content, held)
 
 
 async def add_attempts(connection: Connection, attempts: Sequence[Attempt]) -> None:

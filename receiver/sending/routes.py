@@ -23,6 +23,7 @@ from receiver.platform.credentials import messaging_api_of, what_is_missing
 from receiver.sending import outbox
 from receiver.sending.campaign import check_campaign
 from receiver.sending.cancel import cancel
+from receiver.sending.content import as_written
 from receiver.sending.contract import (
     OPERATIONS,
     AcceptedBatch,
@@ -35,7 +36,7 @@ from receiver.sending.idempotency import REPLAYED, Earlier, IdempotencyKey, earl
 from receiver.sending.recorded import check_sent, record
 from receiver.sending.request import Request, check
 from receiver.targets import refused_target
-from receiver.web import FieldError, JsonResponse, Problem, json_of, read_body
+from receiver.web import FieldError, JsonResponse, Problem, read_body
 
 __all__ = ["OPERATIONS", "SendingDoor"]
 
@@ -101,7 +102,7 @@ class SendingDoor:
         caller = await self._keys.require(request, "send")
         body = await read_body(request, self._max_body)
         key = key_of(request, caller.tenant, way.path, body)
-        checked = way.check(json_of(body))
+        checked = way.check(as_written(body))
         if isinstance(checked, list):
             raise _broken(checked)
         accepted = await self._accept(caller.tenant, checked, key)
@@ -147,7 +148,7 @@ class SendingDoor:
         body = await read_body(request, self._max_body)
         key = key_of(request, caller.tenant, SENT, body)
         now = datetime.now(UTC)
-        send = check_sent(json_of(body), now)
+        send = check_sent(as_written(body), now)
         if isinstance(send, list):
             raise _broken(send)
         recorded = await record(self._pool, caller.tenant, send, now, key)

@@ -3,13 +3,13 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import asyncpg
 import msgspec
 
 from receiver.database.pool import Pool
-from receiver.ids import NO_LEG, Digest, MessageId, TenantId, leg_digest, transid_root
+from receiver.ids import NO_LEG, Digest, MessageId, SubmissionId, TenantId, leg_digest, transid_root
 from receiver.messages.changes import Change
 from receiver.messages.lattice import Channel, Fact
 from receiver.messages.store import MOST_TRIES, apply_known, connect, may_try_again
@@ -18,12 +18,14 @@ from receiver.platform.apis import Api
 from receiver.platform.calls import is_queued
 from receiver.platform.codes import answer_meaning
 from receiver.platform.wire import Answer, AnswerItem, Outcome, Recipient
-from receiver.sending import outbox
+from receiver.sending import outbox, resending
 from receiver.sending.claims import Claim, Load
 from receiver.sending.outbox import Attempt
 
 # A key for each pair of transid and recipient, where the platform gave another number of transids than of entries.
 MOST_KEYS = 20_000
+# Of the others nothing is known to be said again: an event starts a flow.
+RESENDABLE = frozenset({Api.MESSAGING, Api.MESSAGING_V2})
 
 EXPIRED = Answer(
     Outcome.EXPIRED,
@@ -50,9 +52,11 @@ class Done:
         return self.claim.tenant, Feed.OWN if self.answer.http_status is None else Feed.ANSWER
 
 
-async def settle(pool: Pool, group: Sequence[Done], *, keep_content: bool) -> tuple[list[Change], dict[bytes, str]]:
+async def settle(
+    pool: Pool, group: Sequence[Done], *, keep_content: bool, resend_after: timedelta | None = None
+) -> tuple[list[Change], dict[bytes, str]]:
     """Merges the last word on submissions of one group, erases their content and takes them out of the outbox, in one
-    transaction.
+    transaction. With `resend_after` those with uncertain messages are held to be sent again.
 
     Returns what changed, and the code of each reason. Raises asyncpg.PostgresError or OSError: nothing was stored.
     """
@@ -66,6 +70,7 @@ async def settle(pool: Pool, group: Sequence[Done], *, keep_content: bool) -> tu
         for key in _keys(Channel(done.load.channel), done.load.recipients, done.answer, done.load.api)
     ]
     attempts = [Attempt(done.claim, done.answer, done.at) for done in group]
+    held = _to_resend(group, told) if resend_after else []
     changes: list[Change] = []
     async with pool.acquire() as connection:
         for tries_left in range(MOST_TRIES - 1, -1, -1):
@@ -73,12 +78,21 @@ async def settle(pool: Pool, group: Sequence[Done], *, keep_content: bool) -> tu
                 async with connection.transaction():
                     changes = await connect(connection, at, tenant, keys)
                     changes += await apply_known(connection, at, feed, ids, told)
-                    await outbox.finish(connection, attempts, keep_content=keep_content)
+                    if resend_after and held:
+                        await resending.hold(connection, held, at, resend_after)
+                    await outbox.finish(connection, attempts, keep_content=keep_content, held=held)
                 break
             except asyncpg.PostgresError as error:
                 if not tries_left or not may_try_again(error):
                     raise
     return changes, {t.reason_key: t.code or "none" for t in told if t.reason_key is not None}
+
+
+def _to_resend(group: Sequence[Done], told: Sequence[Told]) -> list[SubmissionId]:
+    """Of which messages may go again. Whose client waits in line was told: it decides. Nothing goes three times."""
+    uncertain = {t.submission_id for t in told if t.fact is Fact.UNCERTAIN}
+    may = [d for d in group if d.load.api in RESENDABLE and not d.claim.in_line and not d.load.is_resend]
+    return [d.claim.submission_id for d in may if d.claim.submission_id in uncertain]
 
 
 def _items(

@@ -84,7 +84,9 @@ class Settler:
                 stored.set_exception(failure)
 
     async def _settle(self, group: Sequence[Done]) -> None:
-        changes, codes = await settle(self._pool, group, keep_content=self._keep_content)
+        settings = self._tenants.settings_of(group[0].claim.tenant)
+        resend_after = settings.resend_uncertain if settings else None
+        changes, codes = await settle(self._pool, group, keep_content=self._keep_content, resend_after=resend_after)
         count(changes, self._tenants.names, {k: known_code(v) for k, v in codes.items()}, CLASSES)
 
 

@@ -1,4 +1,4 @@
-"""What is looked after every few seconds: claims of dead processes, lanes that others hold up, the outbox's depth."""
+"""What is looked after every few seconds: claims of dead processes, lanes that others hold up, resends, the depth."""
 
 import asyncio
 import logging
@@ -11,6 +11,7 @@ from receiver.database.pool import Pool
 from receiver.platform.wire import Answer, AnswerItem, Outcome
 from receiver.sending import claims, lanes, outbox
 from receiver.sending.caller import Caller, Work
+from receiver.sending.resending import Resending
 from receiver.sending.settle import ABANDONED
 
 log = logging.getLogger("receiver.dispatcher")
@@ -30,9 +31,16 @@ class Tidying:
     """Tidies up after processes that died, and sees what the others see."""
 
     def __init__(
-        self, pool: Pool, tenants: Tenants, caller: Caller, lease: timedelta, clock: Callable[[], datetime]
+        self,
+        pool: Pool,
+        tenants: Tenants,
+        caller: Caller,
+        resending: Resending,
+        lease: timedelta,
+        clock: Callable[[], datetime],
     ) -> None:
         self._pool, self._tenants, self._caller, self._lease, self._clock = pool, tenants, caller, lease, clock
+        self._resending = resending
         self._every = min(LONGEST_SECONDS, lease.total_seconds() / 2)
         self._last: float | None = None
 
@@ -41,7 +49,7 @@ class Tidying:
         return self._last is None or asyncio.get_running_loop().time() - self._last >= self._every
 
     async def tidy(self) -> None:
-        """Takes over what dead processes left, and measures the outbox and its lanes."""
+        """Takes over what dead processes left, sends again what is due, and measures the outbox and its lanes."""
         self._last = asyncio.get_running_loop().time()
         async with self._pool.acquire() as connection:
             found = await claims.claim_abandoned(connection, self._clock(), MOST_AT_ONCE, self._lease)
@@ -64,6 +72,8 @@ class Tidying:
         if unsent:
             await self._caller.give_back(unsent)
         await asyncio.gather(*settling)
+        if await self._resending.resend_due():
+            self._last = None
 
     def _show(self, depths: dict[int, int], held_up: list[lanes.Held]) -> None:
         stopped = {held.lane.tenant for held in held_up if held.stopped_at is not None}

@@ -185,3 +185,23 @@ def test_a_campaign_event_reaches_the_platform_to_the_byte(name: str, api: httpx
     assert list(call.body) == list(body)
     assert call.headers["authorization"] == f"Bearer {TOKEN}"
     assert "key" not in call.headers
+
+
+NUMBERS = b'{"price":12.10,"big":1E+2,"long":0.12345678901234567890,"id":100000000000000000000000001,"far":1e400}'
+WITH_NUMBERS = [
+    (
+        "/v1/messages",
+        b'{"deliverychannel":"sms","channels":{"sms":{}},"message":{"template":"1138","parameters":%s},'
+        b'"destination":[{"customerid":["cust-9"]}],"x-mark":"%s"}',
+    ),
+    ("/v1/events", b'{"events":[{"evtid":"1201","parameters":%s}],"x-mark":"%s"}'),
+    ("/v1/campaign-events", b'{"event-id":"e-1","event-key":"k-1","event-params":%s,"x-mark":"%s"}'),
+]
+
+
+@pytest.mark.parametrize(("path", "body"), WITH_NUMBERS, ids=[path for path, _ in WITH_NUMBERS])
+def test_a_number_reaches_the_platform_as_it_was_written(path: str, body: bytes, api: httpx2.Client) -> None:
+    mark = str(uuid4())
+    accepted(api.post(path, content=body % (NUMBERS, mark.encode())))
+    (call,) = calls_of(mark, 1)
+    assert NUMBERS in call.raw
