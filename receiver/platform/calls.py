@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from receiver.platform import campaign, events, messaging, messaging_v2
 from receiver.platform.apis import Api
 from receiver.platform.times import moment
-from receiver.platform.wire import Answer, AnswerItem, Call, Recipient
+from receiver.platform.wire import Answer, AnswerItem, Call, Outcome, Recipient
 
 LONGEST_WAIT = 3600.0  # seconds that we let the platform put us off at a time
 
@@ -18,7 +18,7 @@ _JUDGES: dict[Api, Callable[[int, bytes], Answer]] = {
     Api.CAMPAIGN: campaign.judge,
 }
 # v2 and Campaign have no code for it: there an id without a code accepts.
-_QUEUED: dict[Api, str | None] = {Api.MESSAGING: messaging.CODES.queued, Api.EVENTS: events.CODES.queued}
+_CODES = {Api.MESSAGING: messaging.CODES, Api.EVENTS: events.CODES}
 
 
 def call_of(api: Api, content: bytes, recipients: Sequence[Recipient], notifyurl: str) -> Call:
@@ -48,9 +48,15 @@ def answer_of(api: Api, status: int, body: bytes, retry_after: str | None = None
 
 def is_queued(api: Api, item: AnswerItem) -> bool:
     """Whether this entry of an accepted answer was taken: the others of a mixed one were not."""
-    if (code := _QUEUED.get(api)) is not None:
-        return item.code == code
+    if (codes := _CODES.get(api)) is not None:
+        return item.code == codes.queued
     return not item.code and item.transid is not None
+
+
+def was_surely_refused(api: Api, item: AnswerItem) -> bool:
+    """Whether this entry of an accepted answer says that it was not taken; another word for queued does not."""
+    codes = _CODES.get(api, messaging.CODES)
+    return bool(item.code) and codes.outcome(item.code) not in (Outcome.UNCERTAIN, Outcome.ACCEPTED)
 
 
 def seconds_of(retry_after: str | None) -> float | None:

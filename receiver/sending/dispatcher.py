@@ -18,7 +18,7 @@ from receiver.access.tokens import NotifyTokens
 from receiver.database.pool import NOT_THERE, Pool
 from receiver.ids import SubmissionId, TenantId
 from receiver.platform.client import PlatformClient
-from receiver.platform.wire import Answer
+from receiver.platform.wire import Answer, Outcome
 from receiver.sending import claims
 from receiver.sending.caller import Caller, Slots, Work
 from receiver.sending.claimer import Claimer
@@ -34,6 +34,9 @@ IDLE_SECONDS = 0.5  # how soon work of another process is seen; our own wakes us
 AHEAD_SECONDS = 0.25  # claimed ahead is what will be called within that time, as calls last now
 FRESH_SECONDS = 5.0  # a mark that is older is set anew before the call
 STARTING_POINT = 0.5  # seconds that a call lasts, before the first has been measured
+
+# A fault of ours, in the log. Whatever it was, the other calls of the request have gone out and are answered.
+UNHEARD = Answer(Outcome.UNCERTAIN, description="the call failed here: it may have been sent")
 
 
 def lease_of(timeout: float) -> timedelta:
@@ -100,7 +103,8 @@ class Dispatcher:
         not answered is uncertain. A caller that goes away does not end the calls.
         """
         sending = [self._begin(self._in_line.send(s, tenant, within), f"dispatch {s} in line") for s in submissions]
-        return list(await asyncio.shield(asyncio.gather(*sending)))
+        said = await asyncio.shield(asyncio.gather(*sending, return_exceptions=True))
+        return [answer if isinstance(answer, Answer) else UNHEARD for answer in said]
 
     async def run(self) -> None:
         """Claims and sends until closed."""

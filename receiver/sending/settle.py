@@ -15,7 +15,7 @@ from receiver.messages.lattice import Channel, Fact
 from receiver.messages.store import MOST_TRIES, apply_known, connect, may_try_again
 from receiver.messages.told import Feed, Told, told_by_us, transid_digest
 from receiver.platform.apis import Api
-from receiver.platform.calls import is_queued
+from receiver.platform.calls import is_queued, was_surely_refused
 from receiver.platform.codes import answer_meaning
 from receiver.platform.wire import Answer, AnswerItem, Outcome, Recipient
 from receiver.sending import outbox, resending
@@ -113,7 +113,7 @@ STATUSES = {fact: outcome.value for outcome, fact in FACTS.items()}
 
 def _told(done: Done, recipient: Recipient, item: AnswerItem) -> Told:
     claim, load, answer = done.claim, done.load, done.answer
-    said = Fact.REFUSED if item.code else Fact.UNCERTAIN  # of one entry among accepted ones
+    said = Fact.REFUSED if was_surely_refused(load.api, item) else Fact.UNCERTAIN  # of one entry among accepted ones
     fact = FACTS.get(answer.outcome) or (Fact.ACCEPTED if is_queued(load.api, item) else said)
     meaning = answer_meaning(load.api.word, item.code)
     shared = len(answer.items) != len(load.recipients) and len(answer.items) > 1

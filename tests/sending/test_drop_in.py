@@ -204,6 +204,14 @@ def test_of_several_calls_each_entry_is_answered_in_its_place(database: Database
         assert [codes[0][1], codes[2][1]] == [f"t-{one}", f"t-{two}"]
 
 
+def test_an_entry_of_which_the_answer_proves_nothing_is_uncertain(database: Database, tmp_path: Path) -> None:
+    items = [{"code": code, "transid": f"t-{code}", "description": "so"} for code in ("1001", "1002", "7004")]
+    with dropped_in(database, tmp_path) as (platform, receiver):
+        platform.reply = lambda _call: (200, json.dumps({"response": items}).encode())
+        assert post(receiver, sms("447700900011", "447700900012", "447700900013")).json() == {"response": items}
+        assert states(database) == [10, 5, 42]
+
+
 def test_events_are_answered_with_their_own_code(database: Database, tmp_path: Path) -> None:
     reply = 200, json.dumps({"response": [{"code": "1002", "transid": "t-1", "description": "Queued"}]}).encode()
     with dropped_in(database, tmp_path) as (platform, receiver):
