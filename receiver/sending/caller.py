@@ -19,7 +19,7 @@ from receiver.ids import SubmissionId
 from receiver.platform.calls import call_of
 from receiver.platform.client import PlatformClient
 from receiver.platform.credentials import Credentials, base_url_of, credentials_of
-from receiver.platform.wire import Answer, AnswerItem, Outcome, Trouble
+from receiver.platform.wire import Answer, AnswerItem, Call, Outcome, Trouble
 from receiver.sending import claims, lanes, outbox
 from receiver.sending.claims import Claim, Load
 from receiver.sending.lanes import Lane
@@ -46,6 +46,15 @@ class Work:
     def expired(self, now: datetime) -> bool:
         """Whether it must not be sent any more."""
         return self.claim.expires_at is not None and self.claim.expires_at <= now
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A call that can go out as it is."""
+
+    base_url: str
+    credentials: Credentials
+    call: Call
 
 
 class Slots:
@@ -88,12 +97,10 @@ class Caller:
         self._deciding: Counter[Lane] = Counter()
         self.unreachable: dict[Lane, str] = {}
 
-    async def call(self, work: Work) -> Answer:
-        """What the platform answers; without a call to what expired meanwhile."""
+    def prepare(self, work: Work) -> Prepared | Answer:
+        """The call, ready to go out; or the word on what can't be sent. Done before a call is free: it takes time."""
         lane, load = work.claim.lane, work.load
         settings = self._tenants.settings_of(lane.tenant)
-        if work.expired(self._clock()):
-            return EXPIRED
         base_url = base_url_of(settings, load.api) if settings else None
         if lane not in self._credentials:  # kept: a token is signed once in 50 minutes
             self._credentials[lane] = credentials_of(settings, load.api) if settings else None
@@ -106,9 +113,17 @@ class Caller:
         except (ValueError, msgspec.DecodeError) as error:
             description = f"what was stored can't be sent ({type(error).__name__})"
             return Answer(Outcome.REFUSED, (AnswerItem("7004", None, description),), description=description)
-        answer = await self._client.send(base_url, credentials, load.api, call)
-        metrics.SUBMISSIONS.labels(answer.outcome.value, self._name(lane)).inc()
-        self._note(lane, answer)
+        return Prepared(base_url, credentials, call)
+
+    async def call(self, work: Work, prepared: Prepared | Answer) -> Answer:
+        """What the platform answers; without a call to what expired meanwhile."""
+        if work.expired(self._clock()):
+            return EXPIRED
+        if isinstance(prepared, Answer):
+            return prepared
+        answer = await self._client.send(prepared.base_url, prepared.credentials, work.load.api, prepared.call)
+        metrics.SUBMISSIONS.labels(answer.outcome.value, self._name(work.claim.lane)).inc()
+        self._note(work.claim.lane, answer)
         return answer
 
     def notifyurl(self, lane: Lane, submission_id: SubmissionId) -> str:

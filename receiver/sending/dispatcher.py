@@ -196,17 +196,19 @@ class Dispatcher:
 
     async def _dispatch(self, work: Work) -> None:
         loop = asyncio.get_running_loop()
-        marked = loop.time()
+        marked, waits = loop.time(), 1
         try:
+            prepared = self._caller.prepare(work)
             async with self._slots:
-                self._marked -= 1
+                self._marked, waits = self._marked - 1, 0
                 if not await self._may_go(work, loop.time() - marked):
                     await self._give_back([work])
                     return
                 began, began_at = loop.time(), self._clock()
-                answer = await self._caller.call(work)
+                answer = await self._caller.call(work, prepared)
                 self._call_seconds += (loop.time() - began - self._call_seconds) / 16
         finally:
+            self._marked -= waits
             self._room.set()
         await self._caller.conclude(work, answer, began_at)
         if work.claim.tries:

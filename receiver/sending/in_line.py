@@ -93,7 +93,7 @@ class InLine:
                 async with self._pool.acquire() as connection:
                     marked = await claims.mark_sent(connection, [work.claim], began, self._lease)
                     kept_from = None if marked else await self._closed(connection, work.claim.lane)
-                answer = kept_from or last_word(await self._caller.call(work))
+                answer = kept_from or last_word(await self._caller.call(work, self._caller.prepare(work)))
         except TimeoutError:
             answer = kept_from = NO_ROOM
         except (asyncpg.PostgresError, *NOT_THERE) as error:

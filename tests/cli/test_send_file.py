@@ -632,7 +632,7 @@ def test_a_real_receiver_takes_each_row_once_and_names_the_bad_one(
         folder = Folder(tmp_path, real.url)
         folder.environment["RECEIVER_API_KEY"] = database.key()
         folder.body(PERSONAL)
-        folder.file.write_text("msisdn,name,correlationid\n447700900001,Ann,a\nnobody,Ann,b\n447700900003,Eve,c\n")
+        folder.file.write_text(f"msisdn,name,correlationid\n447700900001,Ann,a\n447700900002,Ann,{"b" * 51}\n447700900003,Eve,c\n")
         told = json.loads(folder.send("--json").stdout)
         assert (told["sent"], told["rejected"]) == (2, 1)
         assert folder.rejects.read_text().splitlines()[1].startswith("2,")
