@@ -13,8 +13,8 @@ help: ## Show this.
 run: setup ## Try it: embedded Postgres, simulated platform, the service, six SMS. Ctrl-C ends it.
 	@exec $(BIN)/receiver demo
 
-test: setup ## Run all tests. A test whose tool pip can't bring is skipped with the reason.
-	@env -u RECEIVER_DATA_DIR $(BIN)/python -m pytest
+test: setup ## Run all tests, a few files at once. A test whose tool pip can't bring is skipped with the reason.
+	@env -u RECEIVER_DATA_DIR $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 bench: setup ## Measure accepting and dispatching, side by side with what they are compared to; some minutes.
 	@env -u RECEIVER_DATA_DIR $(BIN)/python -m bench.accepting

@@ -227,7 +227,7 @@ GOOD = {"request": sms(ONE), "answer": answer("T-1")}
         (GOOD | {"sent_at": "2026-01-01T00:00:00"}, {("/sent_at", "7004")}),
         (GOOD | {"sent_at": 7}, {("/sent_at", "7004")}),
         (
-            GOOD | {"request": {**sms(ONE), "destination": [{"msisdn": ["x"]}]}},
+            GOOD | {"request": {**sms(ONE), "destination": [{"msisdn": [["x"]]}]}},
             {("/request/destination/0/msisdn/0", "7004")},
         ),
     ],
