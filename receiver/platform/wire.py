@@ -34,7 +34,6 @@ class Outcome(Enum):
     NOT_SENT = "not_sent"
     UNCERTAIN = "uncertain"
     EXPIRED = "expired"
-    CANCELLED = "cancelled"
 
 
 class Trouble(Enum):

@@ -21,7 +21,6 @@ from receiver.sending.lanes import Family, Lane
 # Of every eight claims that a process makes one is for the lowest priority, whatever else waits.
 LOW_EVERY = 8
 
-# Of every eight claims of a process one is for the lowest priority, whatever else waits.
 # By lane and priority, so that each look is a short range of the index. What is locked and not chosen is free again at
 # once: the transaction ends here. `before` is what the lane has to pay until this one's turn.
 CLAIM = """
@@ -142,11 +141,6 @@ class Load:
 NOTHING = Load(Api.MESSAGING, None, None, 0, [])
 
 
-def low_turns(turn: int, limit: int) -> int:
-    """How many of the next `limit` claims of a process that has made `turn` are for the lowest priority."""
-    return (turn + limit) // LOW_EVERY - turn // LOW_EVERY
-
-
 async def claim(
     connection: Connection,
     lanes: Sequence[Lane],
@@ -173,7 +167,7 @@ async def claim(
         limit,
         now + lease,
         tokens,
-        turn % 8,
+        turn % LOW_EVERY,
         held,
     )
     return [_claim(row, tries) for row in sorted(rows, key=lambda row: int(row["rank"]))]

@@ -25,8 +25,7 @@ from receiver.platform.codes import answer_meaning
 from receiver.platform.wire import Answer, AnswerItem, Outcome, Recipient
 from receiver.sending.idempotency import Earlier, IdempotencyKey, earlier
 from receiver.sending.request import Request, check
-from receiver.sending.settle import _items as items_of
-from receiver.sending.settle import _keys as keys_of
+from receiver.sending.settle import items_of, keys_of
 from receiver.web import FieldError, Problem
 
 MISSING, WRONG = "7003", "7004"

@@ -62,12 +62,12 @@ async def settle(
     """
     tenant, feed = group[0].group
     at = max(done.at for done in group)
-    told = [_told(d, r, item) for d in group for r, item in _items(d.load.recipients, d.answer, d.load.api)]
+    told = [_told(d, r, item) for d in group for r, item in items_of(d.load.recipients, d.answer, d.load.api)]
     ids = [MessageId(recipient.message_id) for done in group for recipient in done.load.recipients]
     keys = [
         key
         for done in group
-        for key in _keys(Channel(done.load.channel), done.load.recipients, done.answer, done.load.api)
+        for key in keys_of(Channel(done.load.channel), done.load.recipients, done.answer, done.load.api)
     ]
     attempts = [Attempt(done.claim, done.answer, done.at) for done in group]
     held = _to_resend(group, told) if resend_after else []
@@ -95,7 +95,7 @@ def _to_resend(group: Sequence[Done], told: Sequence[Told]) -> list[SubmissionId
     return [d.claim.submission_id for d in may if d.claim.submission_id in uncertain]
 
 
-def _items(
+def items_of(
     recipients: Sequence[Recipient], answer: Answer, api: Api = Api.MESSAGING
 ) -> Iterator[tuple[Recipient, AnswerItem]]:
     """What the platform says of each recipient: one item each, in order, or the first for all."""
@@ -137,7 +137,7 @@ def _told(done: Done, recipient: Recipient, item: AnswerItem) -> Told:
     )
 
 
-def _keys(
+def keys_of(
     channel: Channel, recipients: Sequence[Recipient], answer: Answer, api: Api = Api.MESSAGING
 ) -> list[tuple[Digest, Digest, MessageId]]:
     """Under which transid each message is filed. Where the numbers differ, under each of them: the recipient tells.

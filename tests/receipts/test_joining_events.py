@@ -168,7 +168,7 @@ def test_an_answer_files_an_event_where_its_receipts_look(database: Database) ->
     async def work(connection: Connection) -> None:
         (event,), _ = await issue_events(connection, tenant, 1)
         answered = Answer(Outcome.ACCEPTED, (AnswerItem("1002", "t-1", "Queued"),), description="Queued")
-        keys = settle._keys(Channel.EVENT, [Recipient(event, "event", "")], answered, Api.EVENTS)
+        keys = settle.keys_of(Channel.EVENT, [Recipient(event, "event", "")], answered, Api.EVENTS)
         async with connection.transaction():
             await file_under(connection, now(), tenant, keys)
         await tell(connection, tenant, body(sent("SMS", "Delivered", ONE, subtid="7"), "t-1"))

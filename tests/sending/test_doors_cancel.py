@@ -13,6 +13,7 @@ import pytest
 from receiver.database.pool import connect
 from receiver.ids import new_id
 from receiver.messages.lattice import State
+from receiver.sending import claims
 from tests.receipts.tellings import body
 from tests.sending.doors import Doors, with_doors
 from tests.sending.platforms import recording_platform, sms
@@ -86,6 +87,20 @@ def test_an_event_is_cancelled_like_a_message(database: Database) -> None:
         first, _ = (message["id"] for message in answer.json()["messages"])
         assert (await cancelled(doors, first))[0] == 200
         assert await doors.value("select message_count from outbox") == 1
+
+    with_doors(database, work)
+
+
+def test_a_cancelled_message_is_not_sent_though_a_receipt_has_lifted_its_state(database: Database) -> None:
+    async def work(doors: Doors) -> None:
+        one, two = await sent(doors, ONE, TWO)
+        assert (await cancelled(doors, one))[0] == 200
+        submission = await doors.submission_of(one)
+        info = {"deliveryChannel": "SMS", "deliveryStatus": "Delivered", "destination": ONE, "code": "7500"}
+        await doors.tell(body(info, "T-1", one), submission)
+        assert await doors.value("select state from message_state where id = $1", UUID(one)) == State.DELIVERED
+        [load] = await claims.load(doors.connection, [submission])
+        assert [str(recipient.message_id) for recipient in load.recipients] == [two]
 
     with_doors(database, work)
 
