@@ -38,6 +38,34 @@ create table week (
     constraint week_is_not_empty check (first_id < end_id)
 );
 
+-- What retention dropped: the counts that the ledger still needs. `copied`: receipts that stood twice after a merge.
+create table dropped_week (
+    starts_on   date not null,
+    messages    bigint not null,
+    receipts    bigint not null,
+    copied      bigint not null,
+    dropped_at  timestamptz not null,
+    constraint dropped_week_pk primary key (starts_on)
+);
+
+-- Which process does a background duty now; nobody, once `until` has passed.
+create table duty (
+    name      text not null,
+    holder    uuid not null,
+    place     text not null,             -- host and process id, for people
+    taken_at  timestamptz not null,
+    until     timestamptz not null,
+    constraint duty_pk primary key (name)
+) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
+
+-- How far each spool has been drained: advanced by the transaction that applies what was drained.
+create table spool (
+    id          uuid not null,
+    last_seq    bigint not null,
+    drained_at  timestamptz not null,
+    constraint spool_pk primary key (id)
+) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
+
 -- What a client handed us in one call. A call with an Idempotency-Key is found again by it for a day.
 create table batch (
     id               uuid not null,

@@ -1,4 +1,6 @@
-"""One of several processes that tell the same receipts at once: `python -m tests.receipts.racer DSN TENANT SEED`.
+"""One of several processes that tell the same receipts at once: `python -m tests.receipts.racer DSN TENANT SEED ROTATE`.
+
+With ROTATE 1 the nth round of births waits until the nth generation of keys has begun.
 
 Prints nothing; its exit code says whether every group was applied. The receipts are those of `lives(seed)`, which is
 the same in every process; the order and the groups are this process's own.
@@ -16,6 +18,8 @@ from tests.receipts.tellings import body, told_of
 from tests.support import now
 
 MESSAGES = 250
+ROUNDS = 4
+GENERATION = "select current from key_generation"
 
 
 def lives(tenant: TenantId) -> dict[str, list[Told]]:
@@ -26,26 +30,30 @@ def lives(tenant: TenantId) -> dict[str, list[Told]]:
     return {f"r{n}": [told_of(body(i, f"r{n}"), tenant) for i in life_of(rnd)] for n in range(MESSAGES)}
 
 
-async def race(dsn: str, tenant: TenantId, seed: int) -> None:
+async def race(dsn: str, tenant: TenantId, seed: int, rotating: bool) -> None:
     """Applies everything twice, in an order and in groups of its own, over two connections."""
     rnd = random.Random(seed)
-    everything = [told for group in lives(tenant).values() for told in group] * 2
-    rnd.shuffle(everything)
+    messages = list(lives(tenant).values())
     pool = await open_pool(dsn, "racer", 2, writer=True)
-    groups = []
-    while everything:
-        size = rnd.randrange(1, 90)
-        groups.append(everything[:size])
-        del everything[:size]
 
     async def one(group: list[Told]) -> None:
         async with pool.acquire() as connection:
             fresh = [told._replace(fresh=MessageId(new_id())) for told in group]
             await apply(connection, new_id(), now(), Feed.PUSH, fresh)
 
-    await asyncio.gather(*(one(group) for group in groups))
+    for n in range(ROUNDS):
+        while rotating and await pool.fetchval(GENERATION) <= n:
+            await asyncio.sleep(0.01)
+        everything = [told for group in messages[n::ROUNDS] for told in group] * 2
+        rnd.shuffle(everything)
+        groups = []
+        while everything:
+            size = rnd.randrange(1, 90)
+            groups.append(everything[:size])
+            del everything[:size]
+        await asyncio.gather(*(one(group) for group in groups))
     await pool.close()
 
 
 if __name__ == "__main__":
-    asyncio.run(race(sys.argv[1], TenantId(int(sys.argv[2])), int(sys.argv[3])))
+    asyncio.run(race(sys.argv[1], TenantId(int(sys.argv[2])), int(sys.argv[3]), sys.argv[4:] == ["1"]))
