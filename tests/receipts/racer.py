@@ -1,6 +1,7 @@
-"""One of several processes that tell the same receipts at once: `python -m tests.receipts.racer DSN TENANT SEED ROTATE`.
+"""One of several processes that tell the same receipts at once.
 
-With ROTATE 1 the nth round of births waits until the nth generation of keys has begun.
+`python -m tests.receipts.racer DSN TENANT SEED ROTATE`. With ROTATE 1 each round of births waits for a generation of
+keys of its own.
 
 Prints nothing; its exit code says whether every group was applied. The receipts are those of `lives(seed)`, which is
 the same in every process; the order and the groups are this process's own.
@@ -42,7 +43,7 @@ async def race(dsn: str, tenant: TenantId, seed: int, rotating: bool) -> None:
             await apply(connection, new_id(), now(), Feed.PUSH, fresh)
 
     for n in range(ROUNDS):
-        while rotating and await pool.fetchval(GENERATION) <= n:
+        while rotating and await pool.fetchval(GENERATION) <= n:  # noqa: ASYNC110 (another process begins it)
             await asyncio.sleep(0.01)
         everything = [told for group in messages[n::ROUNDS] for told in group] * 2
         rnd.shuffle(everything)
