@@ -1,24 +1,48 @@
 """Ids and digests: what rows are named by, and how texts that others choose are found again."""
 
 import hashlib
+import os
 import re
-import secrets
+import struct
 import threading
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from typing import NewType
 from uuid import UUID
+
+from asyncpg.pgproto import pgproto
 
 MessageId = NewType("MessageId", UUID)
 SubmissionId = NewType("SubmissionId", UUID)
 BatchId = NewType("BatchId", UUID)
 TenantId = NewType("TenantId", int)
 Digest = NewType("Digest", bytes)
+QuickUUID = pgproto.UUID  # a UUID that is made, and sent to Postgres, ten times as fast
 
-_VERSION_AND_VARIANT = (0x7 << 76) | (0x2 << 62)
+_copy_of_empty = hashlib.blake2b(digest_size=16).copy  # half the time of a new one
+
 _EPOCH = datetime.fromtimestamp(0, UTC)
-_last_tick = 0
+_two_halves = struct.Struct(">QQ").pack
 _lock = threading.Lock()
+_last_tick = 0
+
+
+def _random_numbers() -> Iterator[int]:
+    """Numbers of 64 bits without end. One call of the kernel brings 512."""
+    return chain.from_iterable(iter(lambda: struct.unpack(">512Q", os.urandom(4096)), None))
+
+
+_random = _random_numbers()
+
+
+def _forget_randomness() -> None:
+    global _random
+    _random = _random_numbers()
+
+
+os.register_at_fork(after_in_child=_forget_randomness)
 
 
 def new_id() -> UUID:
@@ -31,7 +55,8 @@ def new_id() -> UUID:
     with _lock:
         tick = max(time.time_ns() * 4096 // 1_000_000, _last_tick + 1)
         _last_tick = tick
-    return UUID(int=tick >> 12 << 80 | (tick & 0xFFF) << 64 | _VERSION_AND_VARIANT | secrets.randbits(62))
+        noise = next(_random)
+    return QuickUUID(_two_halves(tick >> 12 << 16 | 0x7000 | tick & 0xFFF, 0x2 << 62 | noise >> 2))
 
 
 def first_id_at(moment: datetime) -> UUID:
@@ -48,14 +73,15 @@ def parse_id(text: str) -> UUID | None:
     """`text` as one of our ids (any case, `urn:uuid:` allowed in front), or None where it can't be one."""
     if not 32 <= len(text) <= 64:
         return None
+    if len(text) == 36 and _UUID_7.fullmatch(text):
+        return QuickUUID(text)  # as we spell it
     text = text.strip().lower().removeprefix("urn:uuid:")
-    if not _UUID.fullmatch(text):
-        return None
-    identity = UUID(text)
-    return identity if identity.version == 7 else None
+    return QuickUUID(text) if _UUID_7.fullmatch(text) else None
 
 
-_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}|[0-9a-f]{12}7[0-9a-f]{19}")
+_UUID_7 = re.compile(
+    r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}|[0-9a-f]{12}7[0-9a-f]{3}[89ab][0-9a-f]{15}"
+)
 _SUFFIX = re.compile(r"(_[0-9]+)+$")
 _NUMBER = re.compile(r"\+?[0-9\s().\-]*[0-9][0-9\s().\-]*")
 _NOT_A_DIGIT = re.compile(r"[^0-9]")
@@ -67,12 +93,16 @@ _LONGEST_NUMBER = 64
 
 def digest(text: str) -> Digest:
     """16 bytes that stand for `text` in an index."""
-    return Digest(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest())
+    state = _copy_of_empty()
+    state.update(text.encode("utf-8", "surrogatepass"))
+    return state.digest()  # type: ignore[return-value]
 
 
 def transid_root(transid: str) -> str:
     """A transid as the key holds it: case folded, no `urn:uuid:`, no `_digits` behind it."""
     root = transid.strip().casefold().removeprefix("urn:uuid:")
+    if "_" not in root:
+        return root
     # `_1` alone is no suffix: two transids must not meet in an empty root
     return _SUFFIX.sub("", root) or root if len(root) <= _LONGEST_ID else root
 
@@ -84,6 +114,8 @@ def normalise_destination(destination: str) -> str:
     other id (customer, device) is kept as it is, for its case may matter.
     """
     text = destination.strip()
+    if text.isdigit() and text.isascii() and len(text) <= _LONGEST_NUMBER and not text.startswith("00"):
+        return text  # as most are told
     if scheme := _SCHEMES.match(text):
         text = text[scheme.end() :]
         user = text.partition("@")[0]

@@ -1,6 +1,6 @@
 """What an apply changed, and how it is counted in the metrics."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import NamedTuple
@@ -12,6 +12,10 @@ from receiver.ids import MessageId, TenantId, born_at
 from receiver.messages.lattice import NEGATIVE_STATES, Channel, State
 
 ISSUED = 1
+
+# An enum's own look-up takes ten times as long, and there are three in each change.
+_STATES: dict[int | None, State | None] = {None: None, **{int(state): state for state in State}}
+_CHANNELS = {int(channel): channel for channel in Channel}
 
 
 class Change(NamedTuple):
@@ -35,9 +39,9 @@ def change_of(row: asyncpg.Record) -> Change:
         MessageId(row["message_id"]),
         TenantId(row["tenant"]),
         row["origin"],
-        Channel(row["channel"]),
-        None if row["old_state"] is None else State(row["old_state"]),
-        None if row["new_state"] is None else State(row["new_state"]),
+        _CHANNELS[row["channel"]],
+        _STATES[row["old_state"]],
+        _STATES[row["new_state"]],
         row["reason_key"],
         row["reason_class"],
         row["accepted_at"],
@@ -55,14 +59,20 @@ def count(
     moved = [change for change in changes if change.new is not None and change.new != change.old]
     for (on, into, of), number in Counter((c.channel, c.new, c.tenant) for c in moved if c.new is not None).items():
         metrics.MESSAGES.labels(on.word, into.word, tenants.get(of, "unknown")).inc(number)
+    delays: defaultdict[Channel, list[float]] = defaultdict(list)
     for change in moved:
-        channel, tenant = change.channel.word, tenants.get(change.tenant, "unknown")
         if change.new in NEGATIVE_STATES:
             code = codes.get(change.reason_key or b"", "other")
             failure_class = classes.get(change.reason_class or 0, "unknown")
-            metrics.FAILURES.labels(channel, code, failure_class, tenant).inc()
-        since = change.accepted_at
-        if since is None and change.origin == ISSUED:  # delivered before the platform answered
-            since = born_at(change.message_id)
-        if change.new is State.DELIVERED and since and change.delivered_at:
-            metrics.DELIVERY.labels(channel).observe(max((change.delivered_at - since).total_seconds(), 0.0))
+            tenant = tenants.get(change.tenant, "unknown")
+            metrics.FAILURES.labels(change.channel.word, code, failure_class, tenant).inc()
+        elif change.new is State.DELIVERED and change.delivered_at is not None:
+            since = change.accepted_at
+            if since is None and change.origin == ISSUED:  # delivered before the platform answered
+                since = born_at(change.message_id)
+            if since is not None:
+                delays[change.channel].append(max((change.delivered_at - since).total_seconds(), 0.0))
+    for channel, seconds in delays.items():
+        observe = metrics.DELIVERY.labels(channel.word).observe
+        for delay in seconds:
+            observe(delay)

@@ -192,6 +192,9 @@ CAUSES: dict[str, Meaning] = {
 _CAUSE = re.compile(r"\s{0,9}\(#(\d{1,7})\)")
 
 
+CAUSE_BESIDE = frozenset([Channel.EMAIL, Channel.WHATSAPP])  # whose cause may stand in the texts beside the code
+
+
 def receipt_meaning(channel: Channel, code: str, description: str = "", additional: str = "") -> Meaning | None:
     """What a receipt's code says on `channel`, or the cause beside it; None for a code that is in no table."""
     if channel is Channel.EMAIL and (bounce := BOUNCES.get(description[:128].strip().casefold())):

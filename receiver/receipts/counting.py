@@ -29,7 +29,8 @@ def count_group(
     for reject in rejects:
         metrics.RECEIPTS.labels("none", "quarantined", feed.word, tenants.get(reject.tenant, "unknown")).inc()
     codes = {told.reason_key: known_code(told.code) for told in receipts if told.reason_key is not None}
+    unknown = Fact.UNKNOWN
     for told, result in zip(receipts, results, strict=True):
-        if told.fact is Fact.UNKNOWN and result == "applied":
+        if told.fact is unknown and result == "applied":
             metrics.UNKNOWN_STATUSES.labels(told.channel.word, metrics.bounded_status(told.status)).inc()
     count(changes, tenants, codes, CLASSES)

@@ -4,6 +4,7 @@ A body may be one notification, a list of them, the platform's export of failed 
 event, or a OneAPI hub's (`requestData`, `deliveryInfo` as an array). Keys may come in any case.
 """
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator
 from functools import cached_property
@@ -23,6 +24,8 @@ FEWEST_BYTES = 64
 FEWEST_PARTS = 128
 MOST_COPIED = 4 * 1024 * 1024
 MOST_WRAPPERS = 8
+
+FINGERPRINT_VERSION = b"\x01"
 
 DOCUMENTED = frozenset(
     [
@@ -205,15 +208,21 @@ def lowered(fields: Fields) -> Fields:
     return low
 
 
+def fingerprint(notification: Notification) -> bytes:
+    """128 bits that say which telling this is: the notification's own fields as told, whatever wrapped them."""
+    return fingerprint_of(FINGERPRINT_VERSION + canonical(notification))
+
+
+def fingerprint_of(form: bytes) -> bytes:
+    """The fingerprint of a canonical form with its version in front."""
+    return hashlib.sha256(form).digest()[:16]
+
+
 def canonical(notification: Notification) -> bytes:
     """The notification's own fields as told, in one spelling: keys lower case and sorted, values untouched."""
     beside, info = notification.beside, notification.info
     if not beside.is_shared:
-        value = _canonical({**beside.told, "deliveryInfo": info})
-        try:
-            return _plain(value)
-        except _UNENCODABLE:
-            return _escaped(value)
+        return canonical_of(beside.told, info)
     value = _canonical(info)
     if beside.canonical_halves:
         try:
@@ -221,6 +230,15 @@ def canonical(notification: Notification) -> bytes:
         except _UNENCODABLE:
             pass
     return _escaped(value).join(beside.escaped_halves)
+
+
+def canonical_of(beside: Fields, info: Fields) -> bytes:
+    """The canonical form of one deliveryInfo that stands alone beside `beside`."""
+    value = _canonical({**beside, "deliveryInfo": info})
+    try:
+        return _plain(value)
+    except _UNENCODABLE:
+        return _escaped(value)
 
 
 def _plain(value: Any) -> bytes:

@@ -121,3 +121,13 @@ def test_reading_a_time_never_raises(text: str) -> None:
 @settings(deadline=None)
 def test_a_time_that_we_write_is_read_as_it_was(when: datetime) -> None:
     assert moment(str(when), EAST) == when
+
+
+@given(
+    st.from_regex(r"[0-9]{4}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-6][0-9]:[0-6][0-9]\.[0-9]{3}(Z|[+-][0-9]{2}:[0-9]{2})")
+)
+@settings(max_examples=500)
+def test_a_stamp_of_today_is_read_as_one_with_a_blank_in_it(text: str) -> None:
+    """The blank keeps it from the short way."""
+    text = text.strip()
+    assert moment(text, EAST) == moment(text.replace("T", " "), EAST)
