@@ -1,6 +1,6 @@
 """The tenants as this process knows them: their names in tokens and settings, their numbers in rows."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, tzinfo
 from typing import NamedTuple
 
@@ -21,9 +21,12 @@ IN_ITS_TABLE = "signature_required or notify_header in its table"
 
 
 class AtTheDoor(NamedTuple):
-    """What the receipts door needs of a tenant: its number, the zone of bare time stamps, what it asks of a receipt."""
+    """What the receipts door needs of a tenant: its number, the zone of bare time stamps, what it asks of a receipt.
 
-    id: TenantId
+    Without a number: it is configured, and the database, which has the numbers, has not answered since the start.
+    """
+
+    id: TenantId | None
     zone: tzinfo
     protection: Protection
 
@@ -39,7 +42,11 @@ class Tenants:
 
     async def load(self, connection: Connection) -> None:
         """Makes a row for each configured tenant and reads them all."""
-        await connection.execute(ENSURE, list(self._configured))
+        await self.make_known(connection, list(self._configured))
+
+    async def make_known(self, connection: Connection, names: Sequence[str]) -> None:
+        """Makes a row for each of `names`, and reads all that there are."""
+        await connection.execute(ENSURE, names)
         for row in await connection.fetch(ALL):
             self._ids[row["name"]] = TenantId(row["id"])
             self.names[TenantId(row["id"])] = row["name"]
@@ -56,16 +63,24 @@ class Tenants:
         """The number of a tenant; KeyError for one that never was."""
         return self._ids[name]
 
+    def is_known(self, name: str) -> bool:
+        """Whether its number is known."""
+        return name in self._ids
+
+    def zone_of(self, name: str) -> tzinfo:
+        """The zone of its bare time stamps."""
+        settings = self._configured.get(name)
+        return settings.zone if settings else UTC
+
     def settings_of(self, tenant: TenantId) -> Tenant | None:
         """The settings of a tenant; None for one that is configured no more."""
         return self._configured.get(self.names.get(tenant, ""))
 
     def at_the_door(self, name: str) -> AtTheDoor | None:
         """The tenant of a token; one that is configured no more still hears its last receipts, by the token alone."""
-        identity = self._ids.get(name)
-        if identity is None:
+        identity, settings = self._ids.get(name), self._configured.get(name)
+        if identity is None and settings is None:
             return None
-        settings = self._configured.get(name)
         return AtTheDoor(identity, settings.zone if settings else UTC, self._protections.get(name, NO_PROTECTION))
 
     def unprotected(self) -> list[str]:

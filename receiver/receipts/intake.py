@@ -1,36 +1,33 @@
 """The group commit: what arrives while one commit is in flight becomes the next group.
 
 No lingering: waiting for company made every receipt slower and none faster. A body's waiter is answered when all its
-receipts are in Postgres and fsynced, or told that they are not.
+receipts are in Postgres and fsynced, or its body is in the spool and fsynced, or told that neither is so.
 """
 
 import asyncio
 import logging
-import time
 from collections import deque
-from collections.abc import Sequence
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
+from uuid import UUID
 
 import asyncpg
 
 from receiver import metrics
-from receiver.database.pool import NOT_THERE, Connection, Pool
-from receiver.ids import Digest, TenantId, new_id
-from receiver.messages.store import MERGED_MEANWHILE
-from receiver.messages.told import Feed, Reject, Told
-from receiver.receipts.apply import apply
-from receiver.receipts.counting import count_group
+from receiver.database.pool import NOT_THERE, Pool
+from receiver.ids import TenantId, new_id
+from receiver.messages.told import Feed, Told
+from receiver.receipts.arrival import Arrival
+from receiver.receipts.breaker import Breaker
+from receiver.receipts.group import GROUP, borrowed, store
 from receiver.receipts.receipt import Reading
+from receiver.receipts.spool import NotSpooled, Spool
 
 log = logging.getLogger("receiver.intake")
 
-GROUP = 256  # receipts in one transaction: 6 ms of work in the database
 GROUP_BYTES = 4 * 1024 * 1024  # of bodies in one transaction: some 50 ms of work
 CAPACITY = 8_192  # receipts that wait: 32 groups, well under a second of a healthy database
 CAPACITY_BYTES = 64 * 1024 * 1024  # of bodies that wait
-
-# Not the receipt's fault: connection, rollback, resources, operator, read-only, object in use, system.
-NOT_THE_RECEIPT = ("08", "25", "40", "53", "55", "57", "58")
+COMMIT_SECONDS = 2.0  # a commit that takes longer goes to the spool: the platform waits 10 s in all
 
 
 class NotDurable(Exception):
@@ -41,28 +38,42 @@ class Full(NotDurable):
     """Too many receipts wait already."""
 
 
-# Ends a group and not the worker: the platform tells again, and by then the database may be back.
+# Ends a group and not the worker: it is spooled or told again, and by then the database may be back.
 NOT_NOW = (asyncpg.PostgresError, NotDurable, *NOT_THERE)
 
 
 class _Item:
-    """One body on its way: its receipts, its rejects, and the future that its door waits for."""
+    """One body on its way: as it came, what was read in it (None: nobody could yet), and its door's future."""
 
-    __slots__ = ("bytes", "done", "reading", "size")
+    __slots__ = ("arrival", "bytes", "done", "reading", "size")
 
-    def __init__(self, reading: Reading, done: asyncio.Future[None]) -> None:
-        self.reading, self.done = reading, done
-        self.size = len(reading.receipts) + len(reading.rejects)
-        self.bytes = sum(len(r.raw) for r in reading.receipts) + sum(len(r.body) for r in reading.rejects)
+    def __init__(self, arrival: Arrival, reading: Reading | None, done: asyncio.Future[None]) -> None:
+        self.arrival, self.reading, self.done = arrival, reading, done
+        if reading is None:
+            self.size, self.bytes = 1, len(arrival.body)
+        else:
+            self.size = len(reading.receipts) + len(reading.rejects)
+            self.bytes = sum(len(r.raw) for r in reading.receipts) + sum(len(r.body) for r in reading.rejects)
 
 
 class Intake:
-    """Takes readings from the doors and commits them in groups. `run` is its worker; `close` drains it."""
+    """Takes readings from the doors and commits them in groups. `run` is its worker; `close` drains it.
+
+    With a spool and its breaker, what Postgres can't take now goes to the spool.
+    """
 
     def __init__(
-        self, pool: Pool, tenants: dict[TenantId, str], feed: Feed = Feed.PUSH, capacity: int = CAPACITY
+        self,
+        pool: Pool,
+        tenants: Mapping[TenantId, str],
+        feed: Feed = Feed.PUSH,
+        capacity: int = CAPACITY,
+        *,
+        spool: Spool | None = None,
+        breaker: Breaker | None = None,
     ) -> None:
         self._pool, self._tenants, self._feed, self._capacity = pool, tenants, feed, capacity
+        self._spool, self._breaker = spool, breaker
         self._waiting: deque[_Item] = deque()
         self._size = 0
         self._bytes = 0
@@ -70,9 +81,21 @@ class Intake:
         self._closing = False
         self._last_failure: str | None = None
 
-    async def take(self, reading: Reading) -> None:
-        """Returns when every receipt and reject of `reading` is durable. Raises NotDurable, or Full at once."""
-        item = _Item(reading, asyncio.get_running_loop().create_future())
+    @property
+    def is_spooling(self) -> bool:
+        """Whether bodies go straight to the spool now: nobody need read them."""
+        return self._breaker is not None and self._breaker.is_open
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether somebody waits."""
+        return bool(self._waiting)
+
+    async def take(self, arrival: Arrival, reading: Reading | None) -> None:
+        """Returns when every receipt and reject of `reading` is durable, or the body is. Raises NotDurable, or Full
+        at once. Without a reading the body goes to the spool.
+        """
+        item = _Item(arrival, reading, asyncio.get_running_loop().create_future())
         too_many = self._size + item.size > self._capacity or self._bytes + item.bytes > CAPACITY_BYTES
         if self._closing or (too_many and self._waiting):
             raise Full
@@ -102,16 +125,14 @@ class Intake:
                 continue
             group = self._next_group()
             try:
-                await self._commit(group)
+                await self._make_durable(group)
             except BaseException as error:
                 for item in group:
                     if not item.done.done():
                         item.done.set_exception(NotDurable(type(error).__name__))
                 if not isinstance(error, NOT_NOW):
                     raise
-                self._tell_failure(error)
             else:
-                self._last_failure = None
                 for item in group:
                     if not item.done.done():  # its client may have gone
                         item.done.set_result(None)
@@ -122,12 +143,18 @@ class Intake:
         self._wake.set()
 
     def _next_group(self) -> list[_Item]:
-        """What waits, up to a group's receipts and bytes; at least one body, whatever its size."""
+        """What waits, up to a group's receipts and bytes; at least one body, whatever its size.
+
+        Bodies that were read and bodies that were not have groups of their own.
+        """
         group: list[_Item] = []
         size = weight = 0
+        unread = self._waiting[0].reading is None
         while self._waiting:
             item = self._waiting[0]
             if group and (size + item.size > GROUP or weight + item.bytes > GROUP_BYTES):
+                break
+            if (item.reading is None) is not unread:
                 break
             group.append(self._waiting.popleft())
             size += item.size
@@ -137,63 +164,44 @@ class Intake:
         metrics.WAITING.set(self._size)
         return group
 
-    async def _commit(self, group: list[_Item]) -> None:
-        receipts = [r for item in group for r in item.reading.receipts]
-        rejects = [r for item in group for r in item.reading.rejects]
-        async with self._pool.acquire() as connection:
-            for start in range(0, max(len(receipts), 1), GROUP):  # a single body may be larger than a group
-                await self._apply(connection, receipts[start : start + GROUP], rejects if start == 0 else ())
-
-    async def _apply(self, connection: Connection, receipts: Sequence[Told], rejects: Sequence[Reject]) -> None:
-        """Applies a part of a group; a part that the database refuses is halved until the culprit stands alone."""
+    async def _make_durable(self, group: list[_Item]) -> None:
+        """On return the group is in Postgres or in the spool. Raises one of NOT_NOW when neither could be done."""
+        key = new_id()
+        if group[0].reading is None or self.is_spooling:
+            await self._to_spool(key, group)
+            return
         try:
-            await self._apply_once(connection, receipts, rejects)
-        except (asyncpg.PostgresError, ValueError, TypeError, OverflowError) as error:
-            if isinstance(error, asyncpg.PostgresError) and (error.sqlstate or "")[:2] in NOT_THE_RECEIPT:
+            await self._commit(key, group)
+        except NOT_NOW as error:
+            self._tell_failure(error)
+            if self._spool is None:
                 raise
-            if len(receipts) + len(rejects) <= 1:
-                if getattr(error, "sqlstate", None) == MERGED_MEANWHILE:
-                    raise  # whatever stands in its way, the receipt is good: it is told again
-                await self._quarantine(connection, receipts, error)
-                return
-            log.warning("group_refused", extra={"size": len(receipts), "sqlstate": getattr(error, "sqlstate", None)})
-            half, other_half = len(receipts) // 2, len(rejects) // 2
-            if receipts and rejects:
-                await self._apply(connection, receipts, ())
-                await self._apply(connection, (), rejects)
-            elif receipts:
-                await self._apply(connection, receipts[:half], ())
-                await self._apply(connection, receipts[half:], ())
-            else:
-                await self._apply(connection, (), rejects[:other_half])
-                await self._apply(connection, (), rejects[other_half:])
+            # It may be in all the same: in the spool it has the key that says so.
+            await self._to_spool(key, group)
+            if self._breaker is not None:
+                self._breaker.open()
+        else:
+            self._last_failure = None
+            if self._breaker is not None and self._breaker.is_shaky:
+                self._breaker.went_well()
 
-    async def _apply_once(self, connection: Connection, receipts: Sequence[Told], rejects: Sequence[Reject]) -> None:
-        began = time.perf_counter()
-        applied = await apply(connection, new_id(), datetime.now(UTC), self._feed, receipts, rejects)
-        metrics.COMMIT.observe(time.perf_counter() - began)
-        metrics.GROUP.observe(len(receipts) + len(rejects))
-        count_group(self._feed, self._tenants, receipts, applied.results, rejects, applied.changes)
+    async def _commit(self, key: UUID, group: list[_Item]) -> None:
+        readings = [item.reading for item in group if item.reading is not None]
+        receipts = [receipt for reading in readings for receipt in reading.receipts]
+        rejects = [reject for reading in readings for reject in reading.rejects]
+        async with borrowed(self._pool, COMMIT_SECONDS) as connection:
+            stored = await store(connection, key, self._feed, receipts, rejects)
+        stored.count(self._feed, self._tenants)
+        if stored.left:
+            _tell_again(group, stored.left)
 
-    async def _quarantine(self, connection: Connection, receipts: Sequence[Told], error: Exception) -> None:
-        """Keeps the one receipt that the database refused, with the reason; raises if even that is refused."""
-        if not receipts:
-            raise NotDurable("a reject was refused") from error
-        told = receipts[0]
-        reason = f"{type(error).__name__} {getattr(error, 'sqlstate', None) or ''}".strip()
-        digest = Digest(told.fingerprint)
-        reject = Reject(
-            told.tenant,
-            digest,
-            "database_refused",
-            reason,
-            told.raw,
-            "{}",
-            told.received_at,
-            told.submission_id,
-        )
-        await self._apply_once(connection, (), [reject])
-        log.error("receipt_refused_by_database", extra={"reason": reason})
+    async def _to_spool(self, key: UUID, group: Sequence[_Item]) -> None:
+        if self._spool is None:
+            raise NotDurable("there is no spool")
+        try:
+            await self._spool.append(key, [item.arrival for item in group])
+        except NotSpooled as error:
+            raise NotDurable(str(error)) from None
 
     def _tell_failure(self, error: BaseException) -> None:
         """Logs the first failure of a row. Its text stays out of the log: it may quote what a client wrote."""
@@ -201,3 +209,11 @@ class Intake:
         if self._last_failure is None:
             log.error("intake_not_durable", extra={"reason": reason})
         self._last_failure = reason
+
+
+def _tell_again(group: Sequence[_Item], left: Sequence[Told]) -> None:
+    """The bodies of these receipts are told again; their other receipts will be duplicates."""
+    ids = {id(told) for told in left}
+    for item in group:
+        if item.reading is not None and any(id(told) in ids for told in item.reading.receipts) and not item.done.done():
+            item.done.set_exception(NotDurable("a receipt found no way in"))

@@ -21,7 +21,7 @@ from receiver.messages.told import Feed, Told
 from receiver.receipts import quarantine
 from receiver.receipts.apply import apply_once
 from receiver.receipts.counting import count_group
-from receiver.receipts.intake import GROUP, NOT_THE_RECEIPT
+from receiver.receipts.group import GROUP, NOT_THE_RECEIPT
 from receiver.receipts.quarantine import APPLIED, NOT_APPLIED, PARTLY, Place, place_of
 from receiver.receipts.receipt import Reading, Source, read
 

@@ -1,13 +1,12 @@
 """The receipts door: HEAD, GET and POST /notify/{token}.
 
 A plain ASGI endpoint: Request and Response objects alone would cost a third of its time. It answers 200 only when the
-body is durable, understood or not; 503 when it could not be made so; 401 for a token that is not ours, and for a
-header or a signature that the tenant requires and that is missing or wrong; 413 for a body over the limit. Nothing
-else: the platform never tries again after 400, 404 or 409.
+body is durable, in Postgres or in the spool, understood or not; 503 when it could not be made so; 401 for a token that
+is not ours, and for a header or a signature that the tenant requires and that is missing or wrong; 413 for a body over
+the limit. Nothing else: the platform never tries again after 400, 404 or 409.
 """
 
 import asyncio
-import json
 import logging
 import traceback
 from collections.abc import Callable
@@ -25,12 +24,12 @@ from receiver.access.signatures import Refusal
 from receiver.access.tenants import AtTheDoor
 from receiver.access.tokens import NotifyToken, NotifyTokens
 from receiver.platform.retries import tells_again
+from receiver.receipts.arrival import Arrival
 from receiver.receipts.intake import Intake, NotDurable
 from receiver.receipts.receipt import Source, read
 
 log = logging.getLogger("receiver.notify")
 
-KEPT_HEADERS = frozenset({b"content-type", b"content-length", b"user-agent", b"x-wx-gtrid"})
 RETRY_SECONDS = b"10"
 BODY_SECONDS = 15.0  # the platform itself gives up after 10
 READ_ASIDE = 64 * 1024  # bytes
@@ -146,12 +145,16 @@ class NotifyDoor:
             metrics.NOTIFY_SIGNATURES.labels(signed.value, token.tenant).inc()
             if refusal := protection.refusal(signed):
                 return self._refuse(refusal, token.tenant)
-        source = Source(tenant.id, token.submission_id, datetime.now(UTC), tenant.zone)
+        arrival = Arrival(token.tenant, token.submission_id, datetime.now(UTC), body, headers, protection.header)
+        if tenant.id is None or self._intake.is_spooling:
+            await self._intake.take(arrival, None)  # read when it drains
+            return STORED
+        source = Source(tenant.id, token.submission_id, arrival.received_at, tenant.zone)
         reading = await asyncio.to_thread(read, body, source) if aside else read(body, source)
         if reading.rejects:
-            kept = kept_headers([(name, value) for name, value in headers if name != protection.header])
+            kept = arrival.kept_headers()
             reading.rejects = [r._replace(headers=kept) for r in reading.rejects]
-        await self._intake.take(reading)
+        await self._intake.take(arrival, reading)
         return STORED
 
     async def _body(self, receive: Receive) -> bytes | None:
@@ -187,9 +190,3 @@ def _log_fault(error: Exception) -> None:
     frames = traceback.extract_tb(error.__traceback__)
     where = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "nowhere"
     log.error("notify_failed", extra={"reason": type(error).__name__, "where": where})
-
-
-def kept_headers(headers: list[tuple[bytes, bytes]]) -> str:
-    """The headers worth keeping beside a quarantined body, as JSON; none that can hold a secret."""
-    kept = {k.decode("latin-1"): v.decode("latin-1")[:200].replace("\0", "") for k, v in headers if k in KEPT_HEADERS}
-    return json.dumps(kept)

@@ -12,6 +12,7 @@ from receiver.access.tenants import AtTheDoor
 from receiver.access.tokens import NotifyTokens
 from receiver.ids import TenantId
 from receiver.receipts import routes
+from receiver.receipts.arrival import Arrival
 from receiver.receipts.intake import Intake
 from receiver.receipts.receipt import Reading
 from receiver.receipts.routes import NotifyDoor
@@ -21,10 +22,12 @@ from tests.support import SECRET
 class Stuck(Intake):
     """An intake that never says that it is done."""
 
+    is_spooling = False
+
     def __init__(self) -> None:
         self.began = asyncio.Event()
 
-    async def take(self, reading: Reading) -> None:
+    async def take(self, arrival: Arrival, reading: Reading | None) -> None:
         self.began.set()
         await asyncio.Event().wait()
 

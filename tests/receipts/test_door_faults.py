@@ -14,6 +14,7 @@ from receiver.access.tenants import AtTheDoor
 from receiver.access.tokens import NotifyTokens
 from receiver.ids import TenantId
 from receiver.platform.retries import tells_again
+from receiver.receipts.arrival import Arrival
 from receiver.receipts.intake import Intake
 from receiver.receipts.receipt import Reading
 from receiver.receipts.routes import NOT_NOW, READY, REFUSED, STORED, TOO_LARGE, NotifyDoor
@@ -23,10 +24,12 @@ from tests.support import SECRET
 class Broken(Intake):
     """An intake with a fault, whose words hold what nobody may read in a log."""
 
+    is_spooling = False
+
     def __init__(self) -> None:
         pass
 
-    async def take(self, reading: Reading) -> None:
+    async def take(self, arrival: Arrival, reading: Reading | None) -> None:
         raise RuntimeError("447700900001 wrote")
 
 

@@ -8,6 +8,7 @@ import pytest
 from receiver.database.pool import Pool, open_pool
 from receiver.ids import TenantId
 from receiver.receipts import intake
+from receiver.receipts.arrival import Arrival
 from receiver.receipts.intake import Full, Intake
 from receiver.receipts.receipt import Reading, Source, read
 from tests.receipts.tellings import RECEIVED, assert_books_balance, body
@@ -20,6 +21,12 @@ def reading(raw: bytes, tenant: TenantId) -> Reading:
 
 def delivered(number: int) -> bytes:
     return body({"deliveryStatus": "Delivered", "destination": "447700900001"}, f"intake-{number}")
+
+
+def arrived(found: Reading) -> tuple[Arrival, Reading]:
+    """What the door gives to the intake."""
+    raw = found.receipts[0].raw if found.receipts else found.rejects[0].body
+    return Arrival("default", None, RECEIVED, raw), found
 
 
 def with_intake(database: Database, work: Callable[[Intake, Pool], Awaitable[None]]) -> None:
@@ -45,7 +52,9 @@ def test_two_rejects_of_the_same_bytes_do_not_cost_their_group(database: Databas
     assert len(odd.rejects) > 1
 
     async def work(taker: Intake, pool: Pool) -> None:
-        await asyncio.gather(taker.take(odd), *(taker.take(reading(delivered(n), tenant)) for n in range(3)))
+        await asyncio.gather(
+            taker.take(*arrived(odd)), *(taker.take(*arrived(reading(delivered(n), tenant))) for n in range(3))
+        )
 
     with_intake(database, work)
     assert database.value("select count(*) from receipt") == 3
@@ -58,7 +67,9 @@ def test_a_receipt_that_the_database_refuses_is_quarantined_and_its_neighbours_a
     poison.receipts = [poison.receipts[0]._replace(description="a NUL \0 that the reader would have replaced")]
 
     async def work(taker: Intake, pool: Pool) -> None:
-        await asyncio.gather(taker.take(poison), *(taker.take(reading(delivered(n), tenant)) for n in range(20)))
+        await asyncio.gather(
+            taker.take(*arrived(poison)), *(taker.take(*arrived(reading(delivered(n), tenant))) for n in range(20))
+        )
 
     with_intake(database, work)
     assert database.value("select count(*) from receipt") == 20
@@ -71,18 +82,18 @@ def test_a_good_receipt_that_finds_no_way_is_told_again_and_never_quarantined(da
     tenant = database.tenant()
 
     async def work(taker: Intake, pool: Pool) -> None:
-        await taker.take(reading(delivered(99), tenant))
+        await taker.take(*arrived(reading(delivered(99), tenant)))
         async with pool.acquire() as connection:
             await connection.execute(
                 "update message_state set merged_into = id"
             )  # a tombstone that its key still names
         again = reading(delivered(99).replace(b"Delivered", b"Submitted"), tenant)
-        taken = [taker.take(again), *(taker.take(reading(delivered(n), tenant)) for n in range(3))]
+        taken = [taker.take(*arrived(again)), *(taker.take(*arrived(reading(delivered(n), tenant))) for n in range(3))]
         results = await asyncio.gather(*taken, return_exceptions=True)
         assert isinstance(results[0], intake.NotDurable)
         async with pool.acquire() as connection:
             await connection.execute("update message_state set merged_into = null")
-        await taker.take(again)
+        await taker.take(*arrived(again))
 
     with_intake(database, work)
     assert database.value("select count(*) from quarantine") == 0
@@ -98,7 +109,7 @@ def test_a_full_queue_says_so_at_once_and_a_group_is_bounded_by_its_bytes(
     monkeypatch.setattr(intake, "GROUP_BYTES", large * 2)
 
     async def work(taker: Intake, pool: Pool) -> None:
-        taking = [asyncio.create_task(taker.take(reading(delivered(n), tenant))) for n in range(9)]
+        taking = [asyncio.create_task(taker.take(*arrived(reading(delivered(n), tenant)))) for n in range(9)]
         results = await asyncio.gather(*taking, return_exceptions=True)
         assert [type(r) for r in results] == [type(None)] * 4 + [Full] * 5
 
@@ -116,7 +127,7 @@ def test_a_connection_that_dies_in_mid_commit_ends_its_group_and_not_the_worker(
         async def tell(number: int) -> None:
             while number not in stored:
                 try:
-                    await taker.take(reading(delivered(number), tenant))
+                    await taker.take(*arrived(reading(delivered(number), tenant)))
                     stored.add(number)
                 except intake.NotDurable:
                     await asyncio.sleep(0.01)

@@ -1,0 +1,272 @@
+"""One spool file: SQLite in WAL mode with full sync. What is appended is on the disk when `append` returns.
+
+Nothing here is asynchronous: one thread calls it. A damaged file is still read, row by row, and never written again.
+"""
+
+import os
+import sqlite3
+import zlib
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from urllib.parse import quote
+from uuid import UUID
+
+from receiver.ids import SubmissionId
+from receiver.receipts.arrival import Arrival, Unit
+
+SCHEMA = (
+    "create table origin (installation blob not null)",
+    # autoincrement: a number is never used again, so `last_seq` in Postgres never speaks of a later arrival
+    """create table arrival (
+         seq integer primary key autoincrement, key blob not null, tenant text not null, submission_id blob,
+         received_at integer not null, headers text not null, body blob not null, checksum integer not null
+       )""",
+)
+APPEND = """
+insert into arrival (key, tenant, submission_id, received_at, headers, body, checksum) values (?, ?, ?, ?, ?, ?, ?)
+"""
+COLUMNS = "seq, key, tenant, submission_id, received_at, headers, body, checksum"
+FROM = f"select {COLUMNS} from arrival where seq > ? order by seq"
+ONE = f"select {COLUMNS} from arrival where seq = ?"
+DELETE = "delete from arrival where seq <= ?"
+MEASURE = "select count(*), coalesce(sum(length(body) + length(headers)), 0) from arrival"
+OLDEST = "select received_at from arrival where seq > ? order by seq limit 1"
+LAST = "select max(seq) from sqlite_sequence where name = 'arrival'"
+LAST_THERE = "select max(seq) from arrival"
+TABLES = "select count(*) from sqlite_master"
+INSTALLATION = "select installation from origin"
+ORIGIN = "insert into origin (installation) values (?)"
+
+UNBORN = ".unborn"
+ROW_BYTES = 128  # a row's keys and numbers, about
+MOST_LOST = 1_000_000  # rows in a row that can't be read before the rest of a damaged file is given up
+SHRINK_PAGES = 1024  # an empty file of more pages than this gives its room back
+# What SQLite says of a file that is not whole: malformed, no database.
+DAMAGED = (11, 26)
+# An error of the disk: who reads finds a bad sector, who writes perhaps only a disk that is full.
+DISK = 10
+_EPOCH = datetime.fromtimestamp(0, UTC)
+_Row = tuple[int, bytes, str, bytes | None, int, str, bytes, int]
+
+
+def is_damage(error: sqlite3.Error, *, reading: bool = False) -> bool:
+    """Whether the file is not whole, and not only busy or the disk full."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return code in DAMAGED or (reading and code == DISK)
+
+
+class SpoolFile:
+    """Arrivals in the order in which they came. Raises sqlite3.Error; the figures are of what still waits."""
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        """Opens a file that is there; damage is found out and borne. Raises sqlite3.Error if it can't be opened."""
+        self.path = path
+        self.bodies, self.bytes = 0, 0
+        self.oldest: datetime | None = None
+        self.is_broken = False
+        self.unreadable = 0
+        self._after, self._last = 0, -1
+        mode = "ro" if read_only else "rw"
+        address = f"file:{quote(str(path))}?mode={mode}"
+        self._db = sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False, timeout=1.0)
+        try:
+            if not read_only:
+                self._db.execute("pragma journal_mode = wal")
+                self._db.execute("pragma synchronous = full")
+                self._db.execute("pragma journal_size_limit = 16777216")
+            self.is_broken = not self._db.execute(TABLES).fetchone()[0]
+            if not self.is_broken:
+                self._measure()
+        except sqlite3.Error as error:
+            if not is_damage(error, reading=True):
+                self._db.close()
+                raise
+            self.is_broken = True
+
+    @classmethod
+    def create(cls, path: Path, installation: bytes) -> "SpoolFile":
+        """A new, empty file that only we can read, durable with its name. Raises sqlite3.Error or OSError."""
+        unborn = path.with_suffix(UNBORN)  # whatever bears its real name was whole once
+        os.close(os.open(unborn, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        try:
+            db = sqlite3.connect(unborn, isolation_level=None)
+            try:
+                db.execute("pragma journal_mode = wal")
+                db.execute("pragma synchronous = full")
+                db.execute("begin")
+                for statement in SCHEMA:
+                    db.execute(statement)
+                db.execute(ORIGIN, (installation,))
+                db.execute("commit")
+            finally:
+                db.close()
+            os.rename(unborn, path)
+            fsync_folder(path.parent)
+            return cls(path)
+        except (sqlite3.Error, OSError):
+            for file in (unborn, path):
+                file.unlink(missing_ok=True)
+            raise
+
+    def installation(self) -> bytes | None:
+        """Whose file it is; None where that can't be read any more."""
+        try:
+            row = self._db.execute(INSTALLATION).fetchone()
+        except sqlite3.DatabaseError:
+            return None
+        return bytes(row[0]) if row else None
+
+    def append(self, key: UUID, arrivals: Sequence[Arrival]) -> None:
+        """Adds `arrivals` in one transaction. On return they are on the disk."""
+        rows = [_row_of(key, arrival) for arrival in arrivals]
+        self._db.execute("begin immediate")
+        try:
+            self._db.executemany(APPEND, rows)
+            self._db.execute("commit")
+        except BaseException:
+            if self._db.in_transaction:
+                self._db.execute("rollback")
+            raise
+        self.bodies += len(arrivals)
+        self.bytes += sum(len(row[4]) + len(row[5]) for row in rows)
+        if self.oldest is None:
+            self.oldest = arrivals[0].received_at
+
+    def next_unit(self) -> Unit | None:
+        """The oldest unit that waits, or None. Of a damaged file what can be read of it."""
+        if not self.is_broken:
+            try:
+                return self._read()
+            except sqlite3.DatabaseError as error:
+                if not is_damage(error, reading=True):
+                    raise
+            except _Wrong:
+                pass
+            self.is_broken = True
+        return self._salvage()
+
+    def done(self, unit: Unit) -> None:
+        """Forgets a unit whose effect is durable elsewhere. Where the disk refuses, only this process forgets it."""
+        self._after = unit.seq
+        self.bodies = max(self.bodies - len(unit.arrivals), 0)
+        self.bytes = max(self.bytes - sum(len(a.body) + len(a.kept_headers()) for a in unit.arrivals), 0)
+        if self.is_broken:
+            return
+        try:
+            self._db.execute(DELETE, (unit.seq,))
+            row = self._db.execute(OLDEST, (unit.seq,)).fetchone()
+            self.oldest = None if row is None else _EPOCH + timedelta(microseconds=row[0])
+            if row is None:
+                self.bodies, self.bytes = 0, 0
+                self._shrink()
+        except sqlite3.Error as error:
+            if is_damage(error):
+                self.is_broken = True
+            if self.bodies == 0:
+                self.oldest = None
+
+    def free_bytes(self) -> int:
+        """Room inside the file that the next arrivals use."""
+        pages, size = (self._db.execute(f"pragma {name}").fetchone()[0] for name in ("freelist_count", "page_size"))
+        return int(pages * size)
+
+    def try_write(self) -> None:
+        """Writes something that changes nothing, and syncs. Raises sqlite3.Error if the disk refuses."""
+        self._db.execute("update origin set installation = installation")
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._db.close()
+
+    def _measure(self) -> None:
+        self.bodies, self.bytes = self._db.execute(MEASURE).fetchone()
+        row = self._db.execute(OLDEST, (0,)).fetchone()
+        self.oldest = None if row is None else _EPOCH + timedelta(microseconds=row[0])
+
+    def _read(self) -> Unit | None:
+        arrivals: list[Arrival] = []
+        seq, key = 0, b""
+        for row in self._db.execute(FROM, (self._after,)):
+            if arrivals and row[1] != key:
+                break
+            seq, key = row[0], row[1]
+            arrivals.append(_arrival_of(row))
+        return Unit(seq, UUID(bytes=key), arrivals) if arrivals else None
+
+    def _salvage(self) -> Unit | None:
+        arrivals: list[Arrival] = []
+        key = b""
+        if self._last < 0:
+            self._last = self._last_seq()
+        seq = self._after
+        while seq < self._last:
+            try:
+                row = self._db.execute(ONE, (seq + 1,)).fetchone()
+                arrival = None if row is None else _arrival_of(row)
+            except (sqlite3.DatabaseError, _Wrong):
+                self.unreadable += 1
+                row = arrival = None
+            if arrival is not None:
+                if arrivals and row[1] != key:
+                    break
+                key = row[1]
+                arrivals.append(arrival)
+            seq += 1
+        if not arrivals:
+            self._after, self.bodies, self.bytes, self.oldest = seq, 0, 0, None
+            return None
+        self.oldest = arrivals[0].received_at
+        return Unit(seq, UUID(bytes=key), arrivals)
+
+    def _last_seq(self) -> int:
+        for statement in (LAST, LAST_THERE):
+            try:
+                row = self._db.execute(statement).fetchone()
+            except sqlite3.DatabaseError:
+                continue
+            if row and isinstance(row[0], int):
+                return min(row[0], self._after + MOST_LOST)
+        return 0
+
+    def _shrink(self) -> None:
+        if self._db.execute("pragma page_count").fetchone()[0] > SHRINK_PAGES:
+            self._db.execute("vacuum")
+        self._db.execute("pragma wal_checkpoint(truncate)")
+
+
+class _Wrong(Exception):
+    """A row that is not what was written."""
+
+
+def _row_of(key: UUID, arrival: Arrival) -> tuple[bytes, str, bytes | None, int, str, bytes, int]:
+    submission = arrival.submission_id.bytes if arrival.submission_id else None
+    received = (arrival.received_at - _EPOCH) // timedelta(microseconds=1)
+    headers = arrival.kept_headers()
+    checksum = _checksum(key.bytes, arrival.tenant, submission, received, headers, arrival.body)
+    return key.bytes, arrival.tenant, submission, received, headers, arrival.body, checksum
+
+
+def _arrival_of(row: _Row) -> Arrival:
+    _, key, tenant, submission, received, headers, body, checksum = row
+    try:
+        if len(key) == 16 and _checksum(key, tenant, submission, received, headers, body) == checksum:
+            identity = SubmissionId(UUID(bytes=submission)) if submission else None
+            return Arrival(tenant, identity, _EPOCH + timedelta(microseconds=received), body, kept=headers)
+    except (TypeError, ValueError, AttributeError, OverflowError):
+        pass
+    raise _Wrong
+
+
+def _checksum(key: bytes, tenant: str, submission: bytes | None, received: int, headers: str, body: bytes) -> int:
+    head = b"%b\0%b\0%b\0%d\0%b\0" % (key, tenant.encode(), submission or b"", received, headers.encode())
+    return zlib.crc32(body, zlib.crc32(head))
+
+
+def fsync_folder(folder: Path) -> None:
+    """Makes the names in `folder` durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
