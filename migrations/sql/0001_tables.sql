@@ -38,13 +38,16 @@ create table week (
     constraint week_is_not_empty check (first_id < end_id)
 );
 
--- What retention dropped: the counts that the ledger still needs. `copied`: receipts that stood twice after a merge.
+-- What retention dropped: the counts that the ledger still needs. Of the platform's receipts alone (feeds 1 to 4):
+-- `receipts` stood in the week, `copied` of them twice after a merge; `counted` is what its ledger rows called applied
+-- or late. Until `dropped_at` its tables are detached, still there and not counted.
 create table dropped_week (
     starts_on   date not null,
-    messages    bigint not null,
-    receipts    bigint not null,
-    copied      bigint not null,
-    dropped_at  timestamptz not null,
+    messages    bigint not null default 0,
+    receipts    bigint not null default 0,
+    copied      bigint not null default 0,
+    counted     bigint not null default 0,
+    dropped_at  timestamptz,
     constraint dropped_week_pk primary key (starts_on)
 );
 
@@ -307,6 +310,13 @@ create table key_generation (
     rotated_at  timestamptz not null,
     constraint key_generation_pk primary key (one_row),
     constraint key_generation_is_one_row check (one_row)
+);
+
+-- The generations before, and since when no key is born in them: they go when the messages of that time have gone.
+create table past_generation (
+    number    integer not null,
+    ended_at  timestamptz not null,
+    constraint past_generation_pk primary key (number)
 );
 
 create table message_key_g1 partition of message_key for values in (1);

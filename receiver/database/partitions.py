@@ -17,6 +17,7 @@ HOT = {
 }
 
 WEEKS = "select starts_on from week order by starts_on"
+LAST_DROPPED = "select max(starts_on) from dropped_week"
 ADD_WEEK = "insert into week (starts_on, first_id, end_id) values ($1, $2, $3)"
 # Whoever waits for a lock makes all later ones wait behind: rather fail soon, and try again.
 SHORT_LOCKS = "set local lock_timeout = '200ms'"
@@ -39,16 +40,19 @@ async def ensure_weeks(connection: Connection, now: datetime) -> list[date]:
         await connection.execute(SHORT_LOCKS)
         await connection.execute(ONE_AT_A_TIME)
         have = {row["starts_on"] for row in await connection.fetch(WEEKS)}
+        dropped = await connection.fetchval(LAST_DROPPED)
+        newest = max([*have, *([dropped] if dropped else [])], default=date.min)
         monday = week_of(now)
         wanted = [monday + timedelta(weeks=n) for n in range(-1, WEEKS_AHEAD + 1)]
-        # Never behind the oldest week that is kept: what retention dropped must not come back.
-        new = [week for week in wanted if week not in have and (not have or week > max(have))]
+        # Never behind the newest that there is or was: what retention dropped must not come back.
+        new = [week for week in wanted if week > newest]
         for week in new:
-            await _create(connection, week)
+            await make_week(connection, week)
     return new
 
 
-async def _create(connection: Connection, week: date) -> None:
+async def make_week(connection: Connection, week: date) -> None:
+    """Makes the partitions of one week, inside the caller's transaction."""
     start = datetime(week.year, week.month, week.day, tzinfo=UTC)
     end = start + timedelta(weeks=1)
     first_id, end_id = first_id_at(start), first_id_at(end)
@@ -56,11 +60,11 @@ async def _create(connection: Connection, week: date) -> None:
     bounds["change"] = (start.isoformat(), end.isoformat())
     bounds["quarantine"] = (week.isoformat(), end.date().isoformat())
     for table, (low, high) in bounds.items():
-        await _attach(connection, table, f"{week:%Y%m%d}", f"from ('{low}') to ('{high}')")
+        await attach(connection, table, f"{week:%Y%m%d}", f"from ('{low}') to ('{high}')")
     await connection.execute(ADD_WEEK, week, first_id, end_id)
 
 
-async def _attach(connection: Connection, table: str, name: str, bound: str) -> None:
+async def attach(connection: Connection, table: str, name: str, bound: str) -> None:
     """Makes a partition beside its table and attaches it: neither readers nor writers are locked out meanwhile."""
     options = HOT.get(table, "")
     await connection.execute(f"create table if not exists {table}_{name} (like {table} including all) {options}")
@@ -87,25 +91,44 @@ async def lock_table_warning(connection: Connection) -> str | None:
 LOCK_GENERATION = "select pg_advisory_xact_lock(hashtext('receiver.key_generation'))"
 CURRENT_GENERATION = "select current from key_generation"
 GENERATION_AGE = "select current, now() - rotated_at as age from key_generation"
-SET_GENERATION = "update key_generation set current = $1, rotated_at = now() where current = $1 - 1"
+SET_GENERATION = """
+with ended as (insert into past_generation (number, ended_at) values ($1 - 1, now()))
+update key_generation set current = $1, rotated_at = now() where current = $1 - 1
+"""
+IS_MADE = "select exists (select from pg_inherits where inhrelid = to_regclass($1))"
 
 
 async def rotate_keys(connection: Connection, every: timedelta = timedelta(weeks=1)) -> int | None:
     """Begins a new generation of keys if the present one is older than `every`; returns its number.
 
-    The exclusive lock waits for every birth in flight: no key can be born in two generations. Raises
-    asyncpg.LockNotAvailableError if that takes too long.
+    The one after it is made too: beginning it needs no new table then. The exclusive lock waits for every birth in
+    flight: no key can be born in two generations. Raises asyncpg.LockNotAvailableError if that takes too long.
     """
     row = await connection.fetchrow(GENERATION_AGE)
-    if row is None or row["age"] < every:
+    if row is None:
         return None
-    new = int(row["current"]) + 1
+    current = int(row["current"])
+    if row["age"] < every:
+        await make_generation(connection, current + 1)
+        return None
+    await make_generation(connection, current + 1)
     async with connection.transaction():
         await connection.execute(SHORT_LOCKS)
         await connection.execute(ONE_AT_A_TIME)
-        if await connection.fetchval(CURRENT_GENERATION) != new - 1:
+        if await connection.fetchval(CURRENT_GENERATION) != current:
             return None  # another process was first
-        await _attach(connection, "message_key", f"g{new}", f"in ({new})")
         await connection.execute(LOCK_GENERATION)
-        await connection.execute(SET_GENERATION, new)
-    return new
+        await connection.execute(SET_GENERATION, current + 1)
+    await make_generation(connection, current + 2)
+    return current + 1
+
+
+async def make_generation(connection: Connection, number: int) -> None:
+    """Makes the partition of a generation, if it is not there yet."""
+    if await connection.fetchval(IS_MADE, f"message_key_g{number}"):
+        return
+    async with connection.transaction():
+        await connection.execute(SHORT_LOCKS)
+        await connection.execute(ONE_AT_A_TIME)
+        if not await connection.fetchval(IS_MADE, f"message_key_g{number}"):
+            await attach(connection, "message_key", f"g{number}", f"in ({number})")
