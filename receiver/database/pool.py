@@ -2,9 +2,10 @@
 
 import asyncio
 import contextlib
+import logging
 import re
 from collections.abc import Awaitable, Callable, Iterator
-from typing import TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import asyncpg
 
@@ -15,6 +16,8 @@ Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolC
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 T = TypeVar("T")
 
+log = logging.getLogger("receiver.database")
+
 CONNECT_SECONDS = 10.0
 # The platform waits 10 s for our answer: a group that has not committed by then is answered 503 before.
 WRITE_SECONDS = 6.0
@@ -24,11 +27,45 @@ READ_SECONDS = 10.0
 NOT_THERE = (OSError, asyncio.TimeoutError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 
-async def open_pool(dsn: str, name: str, size: int, *, writer: bool) -> Pool:
-    """A pool of up to `size` connections. Raises DatabaseError in one sentence if the database does not answer.
+# Not the statement's fault: connection, read-only after a failover, rollback, resources, object in use, operator,
+# system.
+PASSING = ("08", "25", "40", "53", "55", "57", "58")
+# A connection that still waits for its cancelled statement (a server that hangs) is cut off and replaced by a new one.
+RELEASE_SECONDS = 1.0
 
-    Writers plan once: planning over all partitions afresh costs more than the statement itself.
+
+class _Pool(asyncpg.Pool[asyncpg.Record] if TYPE_CHECKING else asyncpg.Pool):  # type: ignore[misc]
+    """A pool that is never held up by a server that hangs: what does not come back clean in time is cut off."""
+
+    async def release(self, connection: Any, *, timeout: float | None = None) -> None:
+        try:
+            await super().release(connection, timeout=timeout or RELEASE_SECONDS)
+        except TimeoutError:  # cut off by now; the next one who asks gets a new connection
+            log.warning("connection_cut_off")
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether this failure means that the database is not there now: down, starting, failing over, out of room."""
+    if isinstance(error, asyncpg.PostgresError):
+        return (error.sqlstate or "")[:2] in PASSING
+    return isinstance(error, NOT_THERE) and not isinstance(error, ValueError)
+
+
+async def lazy_pool(dsn: str, name: str, size: int, *, writer: bool) -> Pool:
+    """A pool of up to `size` connections, each made when it is needed: the database need not be there yet.
+
+    Writers plan once: planning over all partitions afresh costs more than the statement itself. A connection that
+    died is replaced when it is asked for next. Raises DatabaseError in one sentence for an address that is none.
     """
+    return await in_words(dsn, lambda: _started(dsn, name, size, 0, writer=writer))
+
+
+async def open_pool(dsn: str, name: str, size: int, *, writer: bool) -> Pool:
+    """A pool that has connected already. Raises DatabaseError in one sentence if the database does not answer."""
+    return await in_words(dsn, lambda: _started(dsn, name, size, 1, writer=writer))
+
+
+async def _started(dsn: str, name: str, size: int, least: int, *, writer: bool) -> Pool:
     seconds = WRITE_SECONDS if writer else READ_SECONDS
     server_settings = {
         "application_name": f"receiver {name}",
@@ -39,19 +76,51 @@ async def open_pool(dsn: str, name: str, size: int, *, writer: bool) -> Pool:
     }
     if writer:
         server_settings["plan_cache_mode"] = "force_generic_plan"
+    pool = _Pool(
+        dsn,
+        connection_class=asyncpg.Connection,
+        record_class=asyncpg.Record,
+        min_size=least,
+        max_size=size,
+        max_queries=50_000,
+        max_inactive_connection_lifetime=0,
+        setup=None,
+        init=None,
+        loop=None,
+        timeout=CONNECT_SECONDS,
+        command_timeout=seconds + 1,
+        server_settings=server_settings,
+    )
+    await pool
+    return pool
 
-    async def start() -> Pool:
-        return await asyncpg.create_pool(
-            dsn,
-            min_size=1,
-            max_size=size,
-            timeout=CONNECT_SECONDS,
-            command_timeout=seconds + 1,
-            server_settings=server_settings,
-            max_inactive_connection_lifetime=0,
-        )
 
-    return await in_words(dsn, start)
+CLOSE_SECONDS = 2.0
+
+
+class Pools:
+    """The pools of a process. They open nothing by themselves, and are closed together, in two seconds at most."""
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+        self._pools: list[Pool] = []
+
+    async def add(self, name: str, size: int, *, writer: bool) -> Pool:
+        """One more lazy pool."""
+        pool = await lazy_pool(self._dsn, name, size, writer=writer)
+        self._pools.append(pool)
+        return pool
+
+    async def close(self) -> None:
+        """Closes all; what is in use then, or hangs, is cut off."""
+        closing = [asyncio.ensure_future(pool.close()) for pool in self._pools]
+        if closing:
+            await asyncio.wait(closing, timeout=CLOSE_SECONDS)
+        for pool, task in zip(self._pools, closing, strict=True):
+            if not task.done() or task.exception():
+                pool.terminate()
+            task.cancel()
+        await asyncio.gather(*closing, return_exceptions=True)
 
 
 async def connect(dsn: str, name: str, **server_settings: str) -> "asyncpg.Connection[asyncpg.Record]":
@@ -70,10 +139,20 @@ PROBE_SECONDS = 2.0
 
 async def can_write(pool: Pool) -> bool:
     """Whether the database answers within two seconds and takes writes."""
-    try:
-        async with asyncio.timeout(PROBE_SECONDS), pool.acquire() as connection:
+
+    async def ask() -> bool:
+        async with pool.acquire() as connection:
             return await connection.fetchval(CAN_WRITE) is True
-    except (asyncpg.PostgresError, TimeoutError, *NOT_THERE):
+
+    asking = asyncio.create_task(ask(), name="probe")
+    done, _ = await asyncio.wait({asking}, timeout=PROBE_SECONDS)
+    if not done:
+        asking.cancel()  # not waited for: a server that hangs holds up the cancellation too
+        asking.add_done_callback(lambda task: task.cancelled() or task.exception())
+        return False
+    try:
+        return asking.result()
+    except (asyncpg.PostgresError, *NOT_THERE):
         return False
 
 
@@ -96,15 +175,18 @@ async def in_words(dsn: str, start: Callable[[], Awaitable[T]]) -> T:
     """What `start` gives; a failure to connect becomes a DatabaseError that says what to do."""
     try:
         return await start()
-    except asyncpg.InvalidAuthorizationSpecificationError as error:
-        raise DatabaseError(
-            f"the database {masked(dsn)} refuses us: {error}; check the user and the password"
-        ) from None
-    except asyncpg.InvalidCatalogNameError:
-        raise DatabaseError(f"the database {masked(dsn)} does not exist: create it first") from None
     except (*NOT_THERE, asyncpg.PostgresError, ValueError) as error:
-        reason = str(error) or type(error).__name__
-        raise DatabaseError(f"the database {masked(dsn)} does not answer ({reason}): is it running?") from None
+        raise DatabaseError(sentence_of(dsn, error)) from None
+
+
+def sentence_of(dsn: str, error: BaseException) -> str:
+    """What a failure to connect means, and what to do."""
+    if isinstance(error, asyncpg.InvalidAuthorizationSpecificationError):
+        return f"the database {masked(dsn)} refuses us: {error}; check the user and the password"
+    if isinstance(error, asyncpg.InvalidCatalogNameError):
+        return f"the database {masked(dsn)} does not exist: create it first"
+    reason = str(error) or type(error).__name__
+    return f"the database {masked(dsn)} does not answer ({reason}): is it running?"
 
 
 def masked(dsn: str) -> str:

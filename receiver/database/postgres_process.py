@@ -1,19 +1,26 @@
 """What a postmaster shows from outside: its pid file, its process, and whether it answers."""
 
 import os
+import signal
 import socket
 import struct
 import subprocess
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 SOCKET = ".s.PGSQL.5432"
+# Children of a dead postmaster: how a crash ends them, then by force.
+ORPHAN_ENDS = ((signal.SIGQUIT, 3.0), (signal.SIGKILL, 3.0))
 
 
 @dataclass(frozen=True)
 class Postmaster:
-    """What the last postmaster wrote of itself in postmaster.pid; it may be dead by now."""
+    """What the last postmaster wrote of itself in postmaster.pid; it may be dead by now.
+
+    The folder of its socket is written a little later than its pid: ``Path()`` until then.
+    """
 
     pid: int
     socket_folder: Path
@@ -21,16 +28,25 @@ class Postmaster:
 
 
 def read_postmaster(cluster: Path) -> Postmaster | None:
-    """Read postmaster.pid; None when there is none, or when it is not written far enough yet.
+    """Read postmaster.pid; None when there is none, or no pid in it.
 
     A lone backend (`postgres --single`) writes its pid with a minus: it can't be waited for or stopped.
     """
     try:
         lines = os.fsdecode((cluster / "postmaster.pid").read_bytes()).split("\n")
-        found = Postmaster(int(lines[0]), Path(lines[4]), ready=lines[7].strip() == "ready")
-    except (FileNotFoundError, ValueError, IndexError):
+        pid = int(lines[0])
+    except (FileNotFoundError, ValueError):
         return None
-    return found if found.pid > 0 else None
+    lines += [""] * 8
+    return Postmaster(pid, Path(lines[4]), ready=lines[7].strip() == "ready") if pid > 0 else None
+
+
+def is_torn(cluster: Path) -> bool:
+    """Tell whether postmaster.pid is there without a pid: a power cut left an empty one, or one of zeros."""
+    try:
+        return not (cluster / "postmaster.pid").read_bytes().split(b"\n")[0].lstrip(b"-").isdigit()
+    except FileNotFoundError:
+        return False
 
 
 def answers(folder: Path, name: str) -> bool:
@@ -60,10 +76,54 @@ def is_postmaster(pid: int, cluster: Path) -> bool:
     return os.fsencode(cluster) in words
 
 
-def is_no_postgres(pid: int) -> bool:
-    """Tell whether this number is surely that of another program by now, or of a dead one that nobody reaped."""
+def is_another(pid: int, cluster: Path) -> bool:
+    """Tell whether this number is surely that of another program or server, or of a dead one that nobody reaped."""
     words = _command_line(pid)
-    return words is not None and (not words or b"postgres" not in words[0])
+    if words is None:
+        return False
+    return not words or b"postgres" not in words[0] or _works_in(pid, cluster) is False
+
+
+def end_orphans(cluster: Path) -> None:
+    """End the children of a dead postmaster: while one lives (in a long statement, or stopped) none can start.
+
+    What they had committed is in the WAL. Where there is no /proc they are waited for by whoever tries again.
+    """
+    for number, seconds in ORPHAN_ENDS:
+        deadline = time.monotonic() + seconds
+        for pid in _orphans(cluster):
+            with suppress(OSError):
+                process = os.pidfd_open(pid)
+                try:
+                    # Looked at again: by now the number could be another's, and what we hold open can't.
+                    if pid in _orphans(cluster):
+                        signal.pidfd_send_signal(process, number)
+                finally:
+                    os.close(process)
+        while _orphans(cluster):
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.02)
+        else:
+            return
+
+
+def _orphans(cluster: Path) -> list[int]:
+    """The processes that call themselves a server's child, belong to its user, and work in this cluster."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        words = _command_line(int(entry.name))
+        if words and words[0].startswith(b"postgres: ") and _works_in(int(entry.name), cluster):
+            found.append(int(entry.name))
+    return found
+
+
+def _works_in(pid: int, cluster: Path) -> bool | None:
+    """Tell whether a process has this cluster as its current folder; None when we may not know."""
+    try:
+        return os.path.samestat(os.stat(f"/proc/{pid}/cwd"), cluster.stat())
+    except OSError:
+        return None
 
 
 def end(process: subprocess.Popen[bytes], seconds: float) -> None:

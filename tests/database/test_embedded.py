@@ -1,17 +1,13 @@
 """The embedded Postgres: who starts it, who stops it, and what is left when somebody is killed."""
 
-import asyncio
 import os
 import re
 import shutil
 import signal
 import stat
 import subprocess
-import sys
-import tempfile
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -19,111 +15,10 @@ import asyncpg
 import pytest
 
 from receiver.database.embedded import Cluster, EmbeddedError, find_binaries, serving, visiting
+from tests.database.processes import alive, children, command_lines, holder, postmasters, query, until
 
 DEBIAN = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
 ROOT = os.geteuid() == 0
-ROOM = Path(__file__).resolve().parents[2]
-
-HOLDER = """
-import os, sys
-from pathlib import Path
-from receiver.database.embedded import serving, visiting
-with {"serving": serving, "visiting": visiting}[os.environ["KIND"]](Path(os.environ["FOLDER"])):
-    print("up", flush=True)
-    sys.stdin.read()
-"""
-
-
-@pytest.fixture(scope="module")
-def model() -> Iterator[Path]:
-    """A data folder that was served once: a first start takes ten times as long as the next ones."""
-    with tempfile.TemporaryDirectory(prefix="rcv-", dir="/tmp") as place:
-        Path(place).chmod(0o755)
-        with serving(Path(place, "data")):
-            pass
-        yield Path(place, "data")
-
-
-@pytest.fixture
-def served(model: Path) -> Iterator[Path]:
-    """A data folder that was served before; each test leaves it stopped and whole."""
-    yield model
-    assert end_postmasters(model) == []
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """A data folder to be made, in a place that everybody may pass through."""
-    place = Path(tempfile.mkdtemp(prefix="rcv-", dir="/tmp"))
-    place.chmod(0o755)
-    try:
-        yield place / "data"
-    finally:
-        left = end_postmasters(place)
-        shutil.rmtree(place, ignore_errors=True)
-        assert left == []
-
-
-def until(true: Callable[[], bool], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "it did not come to pass"
-        time.sleep(0.01)
-
-
-def query(cluster: Cluster, sql: str) -> object:
-    async def ask() -> object:
-        connection = await asyncpg.connect(cluster.dsn)
-        try:
-            return await connection.fetchval(sql)
-        finally:
-            await connection.close()
-
-    return asyncio.run(ask())
-
-
-def command_lines() -> dict[int, str]:
-    lines = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                lines[int(entry.name)] = (entry / "cmdline").read_bytes().decode(errors="replace")
-            except OSError:
-                continue
-    return lines
-
-
-def postmasters(folder: Path) -> list[int]:
-    pids = [pid for pid, line in command_lines().items() if str(folder) in line and "postgres\0-D" in line]
-    # A backend bears the name of its parent until it gives itself one.
-    return [pid for pid in pids if parent(pid) not in pids]
-
-
-def end_postmasters(folder: Path) -> list[int]:
-    left = postmasters(folder)
-    for pid in left:
-        os.kill(pid, signal.SIGQUIT)
-    until(lambda: not any(alive(pid) for pid in left))
-    return left
-
-
-def parent(pid: int) -> int | None:
-    try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    except OSError:
-        return None
-
-
-def children(postmaster: int) -> list[int]:
-    return [pid for pid in command_lines() if parent(pid) == postmaster]
-
-
-def alive(pid: int) -> bool:
-    """Whether a process runs; one that is dead but not reaped does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 @contextmanager
@@ -136,26 +31,6 @@ def ordinary() -> Iterator[None]:
         yield
     finally:
         os.seteuid(before)
-
-
-@contextmanager
-def holder(folder: Path, kind: str = "serving", wait: bool = True) -> Iterator[subprocess.Popen[str]]:
-    """Another process that serves or visits the folder until its input ends."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLDER],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=ROOM,
-        env={**os.environ, "KIND": kind, "FOLDER": str(folder)},
-    )
-    try:
-        assert process.stdout is not None
-        if wait:
-            assert process.stdout.readline() == "up\n"
-        yield process
-    finally:
-        process.communicate(timeout=30)
 
 
 def test_serving_answers_and_leaves_no_process_and_no_pid_file(folder: Path) -> None:

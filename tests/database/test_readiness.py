@@ -1,13 +1,14 @@
 """Whether this process can make a receipt durable, and what keeps the door open while partitions are made."""
 
 import asyncio
+import socket
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
 import pytest
 
 from receiver.database.partitions import ensure_weeks, lock_table_warning, rotate_keys
-from receiver.database.pool import can_write, connect, open_pool
+from receiver.database.pool import CLOSE_SECONDS, PROBE_SECONDS, Pools, can_write, connect, is_away, open_pool
 from tests.support import Database
 
 
@@ -22,6 +23,48 @@ def test_a_read_only_database_is_not_ready(database: Database) -> None:
 
     assert asyncio.run(work()) is False
     assert database.value("select 1") == 1
+
+
+def test_a_server_that_takes_connections_and_says_nothing_is_not_ready_and_holds_nobody_up() -> None:
+    async def work() -> tuple[bool, float, float]:
+        with socket.socket() as silent:
+            silent.bind(("127.0.0.1", 0))
+            silent.listen()
+            loop = asyncio.get_running_loop()
+            pools = Pools(f"postgresql://receiver@127.0.0.1:{silent.getsockname()[1]}/receiver")
+            began = loop.time()
+            ready = await can_write(await pools.add("tests", 1, writer=True))
+            asked = loop.time()
+            await pools.close()
+            return ready, asked - began, loop.time() - asked
+
+    ready, asking, closing = asyncio.run(work())
+    assert not ready
+    assert asking < PROBE_SECONDS + 1
+    assert closing < CLOSE_SECONDS + 1
+
+
+@pytest.mark.parametrize(
+    ("error", "away"),
+    [
+        (ConnectionRefusedError(), True),
+        (TimeoutError(), True),
+        (socket.gaierror(), True),
+        (asyncpg.CannotConnectNowError(), True),
+        (asyncpg.AdminShutdownError(), True),
+        (asyncpg.TooManyConnectionsError(), True),
+        (asyncpg.ReadOnlySQLTransactionError(), True),
+        (asyncpg.InterfaceError(), True),
+        (asyncpg.InvalidPasswordError(), False),
+        (asyncpg.InvalidCatalogNameError(), False),
+        (asyncpg.InsufficientPrivilegeError(), False),
+        (asyncpg.UndefinedTableError(), False),
+        (asyncpg.exceptions.ClientConfigurationError("no such address"), False),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else str(value),
+)
+def test_what_is_waited_for_and_what_ends_a_start(error: Exception, away: bool) -> None:
+    assert is_away(error) is away
 
 
 def test_an_open_reader_neither_stops_new_weeks_nor_new_generations(database: Database) -> None:
