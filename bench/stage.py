@@ -26,18 +26,38 @@ def stage() -> Iterator[tuple[Database, Path]]:
         tempfile.TemporaryDirectory(prefix="receiver-bench-") as folder,
         visiting(Path(folder) / "data", binaries=Path(binaries) if binaries else None) as cluster,
     ):
-        database = Database(cluster.dsn, "bench")
-        asyncio.run(_prepare(cluster.dsn, database.dsn))
-        yield database, Path(folder)
+        yield asyncio.run(migrated(cluster.dsn, "bench")), Path(folder)
 
 
-async def _prepare(server: str, dsn: str) -> None:
+async def migrated(server: str, name: str) -> Database:
+    """A new database on this server, with its schema and the partitions of today."""
+    database = Database(server, name)
     admin = await connect(server, "bench")
-    await admin.execute("create database bench")
+    await admin.execute(f"create database {name}")
     await admin.close()
-    await migrate(dsn)
-    connection = await connect(dsn, "bench")
+    await migrate(database.dsn)
+    connection = await connect(database.dsn, "bench")
     await ensure_weeks(connection, datetime.now(UTC))
+    await connection.close()
+    return database
+
+
+LOG_SEGMENTS = 64  # of 16 MB
+
+
+async def pre_size_log(dsn: str) -> None:
+    """Makes the files of the write-ahead log beforehand, a gigabyte of them, as a server that has run a while has them.
+
+    Postgres makes a new file while all writers wait; after a checkpoint it uses old ones again.
+    """
+    connection = await connect(dsn, "bench")
+    await connection.execute("alter system set min_wal_size = '1GB'")
+    await connection.execute("alter system set max_wal_size = '4GB'")
+    await connection.execute("select pg_reload_conf()")
+    for _ in range(LOG_SEGMENTS):
+        await connection.execute("select pg_logical_emit_message(true, 'bench', 'a record')")
+        await connection.execute("select pg_switch_wal()")
+    await connection.execute("checkpoint")
     await connection.close()
 
 

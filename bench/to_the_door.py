@@ -4,6 +4,7 @@ A real `receiver serve`; the platform is a bare socket in this process, so that 
 Messages are handed in one after the other (quiet), and by 8 callers without a pause (busy).
 """
 
+import argparse
 import asyncio
 import json
 import statistics
@@ -14,7 +15,7 @@ from bench.accepting import body_of
 from bench.stage import Caller, request_bytes, stage
 from tests.support import receiver_process
 
-QUIET, BUSY, CALLERS, PAUSE = 300, 2_000, 8, 0.02
+CALLERS, PAUSE = 8, 0.02
 
 
 class Door:
@@ -56,11 +57,11 @@ async def hand_in(port: int, key: str, number: int, callers: int, pause: float) 
     return answered
 
 
-async def measure(door: Door, port: int, key: str) -> None:
+async def measure(door: Door, port: int, key: str, quiet: int, busy: int) -> None:
     """Prints the table. A message may be at the platform before its 202 was read: that counts as 0."""
     print("| | messages | median ms | 95 % | 99 % |")
     print("|---|---|---|---|---|")
-    for name, number, callers, pause in (("quiet", QUIET, 1, PAUSE), ("busy", BUSY, CALLERS, 0.0)):
+    for name, number, callers, pause in (("quiet", quiet, 1, PAUSE), ("busy", busy, CALLERS, 0.0)):
         answered = await hand_in(port, key, number, callers, pause)
         deadline = time.perf_counter() + 60
         while not answered.keys() <= door.came.keys():
@@ -73,6 +74,10 @@ async def measure(door: Door, port: int, key: str) -> None:
 
 def main() -> None:
     """Measures with a receiver of its own."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quiet", type=int, default=300)
+    parser.add_argument("--busy", type=int, default=2_000)
+    chosen = parser.parse_args()
 
     async def work(door: Door) -> None:
         server = await asyncio.start_server(door.serve, "127.0.0.1", 0)
@@ -81,7 +86,7 @@ def main() -> None:
         process = receiver_process(database, folder, platform_url=platform)
         receiver = await loop.run_in_executor(None, process.__enter__)
         try:
-            await measure(door, int(receiver.url.rpartition(":")[2]), key)
+            await measure(door, int(receiver.url.rpartition(":")[2]), key, chosen.quiet, chosen.busy)
         finally:
             await loop.run_in_executor(None, process.__exit__, None, None, None)
             server.close()

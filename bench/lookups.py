@@ -1,0 +1,146 @@
+"""How long the look-ups take in the database, and whether one of their plans reads a large partition whole."""
+
+import json
+import random
+import time
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple, cast
+
+from starlette.datastructures import QueryParams
+
+from bench.issued import Issued
+from receiver.database.pool import Connection, connect, open_pool
+from receiver.ids import TenantId
+from receiver.queries import search
+from receiver.queries.filters import Filters, read_filters
+
+SMALL = 1_000  # rows of a partition that may be read from end to end
+BY = ("id", "transid", "correlationid", "callbackData", "destination")
+PAGES = ("state=undelivered", "state=failed", "state=delivered", "state=submitted")
+TIMES, PAGES_EACH = 400, 25
+
+SIZES = "select relname, reltuples::bigint as rows from pg_class where relkind = 'r'"
+SCANS = """
+select relname, seq_scan as scans from pg_stat_user_tables
+ where greatest(n_live_tup, (select reltuples from pg_class c where c.oid = relid)) > $1
+"""
+
+
+class LookUps(NamedTuple):
+    """Milliseconds: median and p99 of each look-up, the slowest page of each state; and plans that read too much."""
+
+    by: dict[str, tuple[float, float]]
+    page: dict[str, float]
+    scans: list[str]
+
+
+def filters_of(parameters: dict[str, str], limit: int = 50) -> Filters:
+    """As the door reads them from a query."""
+    found = read_filters(QueryParams({**parameters, "limit": str(limit)}), lambda _cursor: None)
+    assert isinstance(found, Filters), found
+    return found
+
+
+def asked(kind: str, m: Issued) -> Filters:
+    """The search for a message by one of its names."""
+    said = {"transid": m.transid, "correlationid": m.correlation, "callbackData": m.callback}
+    return filters_of({kind: {**said, "destination": m.destination}[kind]})
+
+
+async def look_up(
+    dsn: str, tenant: TenantId, sample: list[Issued], begin: datetime, end: datetime, times: int = TIMES
+) -> LookUps:
+    """Looks all kinds up, each many times, for messages of all weeks."""
+    choose = random.Random(7)
+    pool = await open_pool(dsn, "bench", 1, writer=False)
+    by: dict[str, tuple[float, float]] = {}
+    page: dict[str, float] = {}
+    scans: list[str] = []
+    async with pool.acquire() as connection:
+        large = await large_tables(connection)
+        for kind in BY:
+            took = []
+            for m in choose.choices(sample, k=times):
+                began = time.perf_counter()
+                if kind == "id":
+                    found = await search.one(connection, tenant, m.id)
+                    ids = [found["id"]] if found else []
+                else:
+                    ids = [row["id"] for row in (await search.many(connection, tenant, asked(kind, m))).rows]
+                took.append((time.perf_counter() - began) * 1000)
+                assert m.id in ids, f"{kind} does not find its message"
+            took.sort()
+            by[kind] = took[len(took) // 2], took[int(len(took) * 0.99)]
+            m = sample[0]
+            scans += await too_much(connection, tenant, large, kind, m.id if kind == "id" else asked(kind, m))
+        for state in PAGES:
+            took = []
+            for _ in range(min(PAGES_EACH, times)):
+                at = begin + (end - begin - timedelta(days=1)) * choose.random()
+                filters = _page(state, at)
+                began = time.perf_counter()
+                await search.many(connection, tenant, filters)
+                took.append((time.perf_counter() - began) * 1000)
+            page[state] = max(took)
+            scans += await too_much(connection, tenant, large, state, filters)
+    await pool.close()
+    return LookUps(by, page, scans)
+
+
+async def large_tables(connection: Connection) -> dict[str, int]:
+    """The tables and partitions that must not be read from end to end, with their rows."""
+    return {row["relname"]: row["rows"] for row in await connection.fetch(SIZES) if row["rows"] > SMALL}
+
+
+def _page(state: str, at: datetime) -> Filters:
+    name, _, value = state.partition("=")
+    between = {"created_from": at.isoformat(), "created_to": (at + timedelta(days=1)).isoformat()}
+    return filters_of({name: value, **between}, 100)
+
+
+class _Asked(Exception):
+    """A query with its values."""
+
+
+class _Listener:
+    """In the place of a connection: tells what it was asked."""
+
+    async def fetch(self, query: str, *values: object) -> Any:
+        raise _Asked(query, *values)
+
+    fetchrow = fetch
+
+
+async def too_much(
+    connection: Connection, tenant: TenantId, large: dict[str, int], what: str, wanted: object
+) -> list[str]:
+    """The large partitions that the plan of a look-up reads from end to end."""
+    listener = cast(Connection, _Listener())
+    looks: Callable[..., Awaitable[object]] = search.many if isinstance(wanted, Filters) else search.one
+    try:
+        await looks(listener, tenant, wanted)
+    except _Asked as query:
+        text, *values = query.args
+        plan = json.loads(await connection.fetchval(f"explain (format json) {text}", *values))
+        return [f"{what}: {name} ({large[name]:,} rows)" for name in sorted(scanned(plan) & large.keys())]
+    raise AssertionError("it asks nothing")
+
+
+def scanned(plan: Any) -> set[str]:
+    """The tables that a plan reads from end to end."""
+    if isinstance(plan, list):
+        return set().union(*(scanned(part) for part in plan))
+    if not isinstance(plan, dict):
+        return set()
+    own = {str(plan["Relation Name"])} if "Seq Scan" in str(plan.get("Node Type", "")) else set()
+    return own.union(*(scanned(part) for part in plan.values()))
+
+
+async def scans(dsn: str) -> dict[str, int]:
+    """How often each large table was read from end to end so far, by whomever and inside whatever function."""
+    connection = await connect(dsn, "bench")
+    try:
+        return {row["relname"]: row["scans"] for row in await connection.fetch(SCANS, SMALL)}
+    finally:
+        await connection.close()
