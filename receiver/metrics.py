@@ -99,6 +99,15 @@ COMMIT = Histogram(
     registry=REGISTRY,
 )
 WAITING = Gauge("receiver_intake_waiting_receipts", "Receipts that wait for their group.", registry=REGISTRY)
+SPOOL_BODIES = Gauge("receiver_spool_bodies", "Bodies that wait in the spool.", registry=REGISTRY)
+SPOOL_BYTES = Gauge("receiver_spool_bytes", "Bytes of bodies that wait in the spool.", registry=REGISTRY)
+SPOOL_OLDEST = Gauge(
+    "receiver_spool_oldest_seconds", "Age of the oldest body that waits in the spool.", registry=REGISTRY
+)
+SPOOLED = Counter("receiver_spool_taken", "Bodies that were answered 200 from the spool.", registry=REGISTRY)
+DRAINED = Counter("receiver_spool_drained", "Bodies that went from the spool into Postgres.", registry=REGISTRY)
+SPOOL_REFUSED = Counter("receiver_spool_refused", "Bodies that the spool could not take.", registry=REGISTRY)
+SPOOL_SET_ASIDE = Counter("receiver_spool_set_aside", "Damaged spool files that were set aside.", registry=REGISTRY)
 QUARANTINE_BODIES = Gauge("receiver_quarantine_bodies", "Bodies in quarantine.", ("reason",), registry=REGISTRY)
 QUARANTINE_BYTES = Gauge(
     "receiver_quarantine_bytes",
@@ -109,7 +118,17 @@ QUARANTINE_BYTES = Gauge(
 QUARANTINE_TRIMMED = Counter(
     "receiver_quarantine_trimmed", "Bodies that left the quarantine, by the bound.", ("bound",), registry=REGISTRY
 )
+WEEKS_DROPPED = Counter(
+    "receiver_retention_weeks_dropped", "Weeks that were dropped because they were too old.", registry=REGISTRY
+)
+OLDEST_WEEK = Gauge(
+    "receiver_oldest_week_timestamp_seconds", "When the oldest week that is kept began.", registry=REGISTRY
+)
 DAYS_AHEAD = Gauge("receiver_partition_days_ahead", "Days for which there are partitions.", registry=REGISTRY)
+DAYS_AHEAD.set(float("nan"))  # until this process holds the duty: 0 would be an alarm
+DUTY_HELD = Gauge(
+    "receiver_duty_held", "Whether this process does a background duty now: 1 or 0.", ("duty",), registry=REGISTRY
+)
 BUILD = PrometheusInfo("receiver_build", "The running version.", registry=REGISTRY)
 BUILD.info({"version": __version__})
 

@@ -13,9 +13,14 @@ from receiver.environment import Reader, Setting, is_loopback
 from receiver.errors import SettingsError
 from receiver.tenant_settings import TENANT_SETTINGS, Tenant, read_tenants
 
+ROLES = ("notify", "api", "dispatch", "upkeep")
+
 SETTINGS = (
     Setting("HOST", "Address to listen on.", "127.0.0.1"),
     Setting("PORT", "Port to listen on.", "8000"),
+    Setting("NOTIFY_PORT", "A port of its own for the receipts door; PORT then serves all else."),
+    Setting("NOTIFY_HOST", "Address to listen on for NOTIFY_PORT; as HOST."),
+    Setting("REUSE_PORT", "Let several processes listen on the same ports (Linux): yes or no.", "no"),
     Setting("PUBLIC_URL", "The https address under which the platform reaches us; goes out in every notifyurl."),
     Setting("DATABASE_URL", "Postgres to use, as postgresql://… Exactly one of this and DATA_DIR.", secret=True),
     Setting("DATA_DIR", "Folder of an embedded Postgres (extra `embedded`). Exactly one of this and DATABASE_URL."),
@@ -33,10 +38,17 @@ SETTINGS = (
     Setting("ENTRIES_PER_CALL", "Most entries in one call to the platform.", "1000"),
     Setting("FORWARD_CONCURRENCY", "Receipts that go on to clients' addresses at once.", "16"),
     Setting("FORWARD_QUEUE", "Most receipts of a tenant that wait to go on; the oldest are dropped.", "100000"),
+    Setting("RETENTION_DAYS", "Days for which messages and their receipts are kept; weeks go as a whole.", "90"),
     Setting("QUARANTINE_DAYS", "Days for which bodies in quarantine are kept; weeks go as a whole.", "30"),
     Setting("QUARANTINE_MB", "Most megabytes in quarantine, over all tenants; the oldest go first.", "256"),
+    Setting("SPOOL", "Folder where receipts wait while Postgres is away; off: they are answered 503."),
+    Setting("SPOOL_MB", "Most megabytes in the spool's folder; above it receipts are answered 503.", "1024"),
+    Setting("ROLES", "What this process does, commas between: notify, api, dispatch, upkeep.", ",".join(ROLES)),
     Setting("LOG_LEVEL", "debug, info, warning or error.", "info"),
 )
+
+# The longest patience is that of push, 28 days. It counts from the send, and a message may have waited for that: a week.
+LEAST_RETENTION_DAYS = 28 + 7
 
 
 @dataclass(frozen=True)
@@ -61,9 +73,17 @@ class Settings:
     entries_per_call: int
     forward_concurrency: int
     forward_queue: int
+    retention_days: int
     quarantine_days: int
     quarantine_mb: int
     log_level: str
+    roles: tuple[str, ...] = ROLES
+    spool: Path | None = None
+    """None: off."""
+    spool_mb: int = 1024
+    notify_port: int | None = None
+    notify_host: str = ""
+    reuse_port: bool = False
 
     def tenant(self, name: str) -> Tenant:
         """The tenant of that name; SettingsError names the ones that there are."""
@@ -120,15 +140,49 @@ def read_settings(environment: Mapping[str, str] = os.environ, *, serving: bool 
         entries_per_call=reader.whole("ENTRIES_PER_CALL", 1, 1000),
         forward_concurrency=reader.whole("FORWARD_CONCURRENCY", 1, 1000),
         forward_queue=reader.whole("FORWARD_QUEUE", 100, 10_000_000),
+        retention_days=reader.whole("RETENTION_DAYS", LEAST_RETENTION_DAYS, 3650),
         quarantine_days=reader.whole("QUARANTINE_DAYS", 1, 3650),
         quarantine_mb=reader.whole("QUARANTINE_MB", 16, 65_536),
         log_level=log_level,
+        roles=_roles(reader),
+        spool=_spool(reader),
+        spool_mb=reader.whole("SPOOL_MB", 1, 1024 * 1024),
+        notify_port=reader.whole("NOTIFY_PORT", 1, 65535) if reader.text("NOTIFY_PORT") else None,
+        notify_host=reader.text("NOTIFY_HOST") or reader.text("HOST") or "",
+        reuse_port=reader.yes("REUSE_PORT"),
     )
+    if settings.notify_port == settings.port:
+        reader.problems.append("RECEIVER_NOTIFY_PORT is RECEIVER_PORT: it takes a port of its own")
     if settings.quarantine_mb * 1024 * 1024 < 4 * settings.max_body:
         reader.problems.append("RECEIVER_QUARANTINE_MB is too small: it takes four bodies of RECEIVER_MAX_BODY or more")
     if reader.problems:
         raise SettingsError(reader.problems)
     return settings
+
+
+def _roles(reader: Reader) -> tuple[str, ...]:
+    """ROLES, in the order in which this version names them."""
+    asked = [part.strip().lower() for part in (reader.text("ROLES") or "").split(",") if part.strip()]
+    if not asked or set(asked) - set(ROLES):
+        reader.problems.append(f"RECEIVER_ROLES is {','.join(asked)!r}: it takes some of {','.join(ROLES)}")
+    return tuple(role for role in ROLES if role in asked)
+
+
+def _spool(reader: Reader) -> Path | None:
+    """SPOOL: beside an embedded Postgres, else where systemd or the user keeps state; None for off."""
+    if (reader.text("SPOOL") or "").lower() == "off":
+        return None
+    if path := _path(reader, "SPOOL"):
+        return path
+    if data := _path(reader, "DATA_DIR"):
+        return data / "spool"
+    if state := reader.environment.get("STATE_DIRECTORY", "").split(":")[0]:
+        return Path(state) / "spool"
+    state = reader.environment.get("XDG_STATE_HOME") or "~/.local/state"
+    try:
+        return Path(state).expanduser().absolute() / "receiver" / "spool"
+    except RuntimeError:  # a user without a home folder
+        return None
 
 
 def _lease(reader: Reader) -> float:

@@ -8,9 +8,12 @@ import asyncio
 import contextlib
 import errno
 import logging
+import os
 import signal
 import socket
 import ssl
+import sys
+import threading
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,6 +25,10 @@ from receiver.errors import ReceiverError, SettingsError
 log = logging.getLogger("receiver.workers")
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # SIGHUP: the terminal was closed
+
+GRACE_SECONDS = 16.0  # of the 20 that an end may take: the rest is for what is cut off, and for closing connections
+CUT_OFF_SECONDS = 1.0
+LONGEST_END_SECONDS = 19.5
 
 
 class Worker(Protocol):
@@ -40,99 +47,189 @@ class Server(uvicorn.Server):
         yield
 
 
+class Stopping:
+    """Hears the stop signals while it is entered, also before there is a server. The second one means: at once."""
+
+    def __init__(self) -> None:
+        self.asked, self.at_once = asyncio.Event(), asyncio.Event()
+        self._since: float | None = None
+        self.signals = 0
+        self._on_stop: list[Callable[[], None]] = []
+
+    def __enter__(self) -> "Stopping":
+        for number in STOP_SIGNALS:
+            asyncio.get_running_loop().add_signal_handler(number, self._heard)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number in STOP_SIGNALS:
+            asyncio.get_running_loop().remove_signal_handler(number)
+
+    def when_asked(self, do: Callable[[], None]) -> None:
+        """Calls `do` at each stop signal, and now if there has been one."""
+        self._on_stop.append(do)
+        if self.asked.is_set():
+            do()
+
+    def stop(self) -> float:
+        """Begins the end, as the first signal does. Returns the loop's time at which it began."""
+        if self._since is None:
+            self._since = asyncio.get_running_loop().time()
+        self.asked.set()
+        return self._since
+
+    def _heard(self) -> None:
+        self.signals += 1
+        if self.signals > 1:
+            self.at_once.set()
+        self.stop()
+        for do in self._on_stop:
+            do()
+
+
 async def run_beside(
     server: Server,
     workers: Sequence[tuple[str, Worker]],
     *,
     sockets: list[socket.socket] | None = None,
     on_drain: Callable[[], None] = lambda: None,
-    grace: float = 20.0,
+    grace: float = GRACE_SECONDS,
+    stopping: Stopping | None = None,
 ) -> int:
     """Serves until a signal, or until a worker dies; then drains. Returns the exit code: 0, or 1 after a death.
 
     On a stop signal: `on_drain`, no new connections, answers for what is under way, then `workers` are closed in
-    their order. A second signal, or `grace` seconds, ends at once: what was acknowledged is durable already.
+    their order. A second signal, or `grace` seconds after the first, ends at once: what was acknowledged is durable
+    already. `stopping` may have begun to listen for signals earlier.
     """
-    loop = asyncio.get_running_loop()
-    stopping = asyncio.Event()
-    at_once = asyncio.Event()
+    with contextlib.ExitStack() as stack:
+        stopping = stopping or stack.enter_context(Stopping())
+        return await _run_beside(server, workers, sockets, on_drain, grace, stopping)
 
-    def stop() -> None:
-        if stopping.is_set():
-            at_once.set()
-            server.force_exit = True
-        stopping.set()
+
+async def _run_beside(
+    server: Server,
+    workers: Sequence[tuple[str, Worker]],
+    sockets: list[socket.socket] | None,
+    on_drain: Callable[[], None],
+    grace: float,
+    stopping: Stopping,
+) -> int:
+    def leave() -> None:
         on_drain()
         server.should_exit = True
+        server.force_exit = server.force_exit or stopping.at_once.is_set()
 
-    for number in STOP_SIGNALS:
-        loop.add_signal_handler(number, stop)
+    stopping.when_asked(leave)
     tasks = {asyncio.create_task(worker.run(), name=name): worker for name, worker in workers}
     deaths: list[str] = []
+    cut_off: set[asyncio.Task[None]] = set()
 
-    def died(task: "asyncio.Task[None]") -> None:
-        if not stopping.is_set():
-            error = None if task.cancelled() else task.exception()
-            deaths.append(task.get_name())
-            log.error("worker_died", extra={"worker": task.get_name(), "reason": repr(error)}, exc_info=error)
-            on_drain()
-            server.should_exit = True
+    def ended(task: "asyncio.Task[None]") -> None:
+        """Whoever ends before the end has died; so has whoever fails at the end and was not cut off."""
+        error = None if task.cancelled() else task.exception()
+        if task in cut_off or (error is None and stopping.asked.is_set()):
+            return
+        deaths.append(task.get_name())
+        log.error("worker_died", extra={"worker": task.get_name(), "reason": repr(error)}, exc_info=error)
+        stopping.stop()
+        leave()
 
     for task in tasks:
-        task.add_done_callback(died)
+        task.add_done_callback(ended)
     try:
-        await server.serve(sockets=sockets)
-        stopping.set()
-        await _drain(tasks, at_once, grace)
+        if not stopping.asked.is_set():
+            await server.serve(sockets=sockets)
     finally:
-        for number in STOP_SIGNALS:
-            loop.remove_signal_handler(number)
-    return 1 if deaths or not server.started else 0
+        deadline = stopping.stop() + grace
+        await _drain(tasks, cut_off, stopping.at_once, deadline)
+    return 1 if deaths else 0
 
 
-async def _drain(tasks: "dict[asyncio.Task[None], Worker]", at_once: asyncio.Event, grace: float) -> None:
-    """Closes the workers one after the other; cancels what is left after `grace` seconds, or when told so."""
-    deadline = asyncio.get_running_loop().time() + grace
+async def _drain(
+    tasks: "dict[asyncio.Task[None], Worker]",
+    cut_off: "set[asyncio.Task[None]]",
+    at_once: asyncio.Event,
+    deadline: float,
+) -> None:
+    """Closes the workers one after the other; cuts off what is left at `deadline`, or when told so."""
+    loop = asyncio.get_running_loop()
     hurry = asyncio.create_task(at_once.wait())
     for task, worker in tasks.items():
-        await worker.close()
-        left = max(deadline - asyncio.get_running_loop().time(), 0)
-        await asyncio.wait({task, hurry}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
-    for task in tasks:
-        if not task.done():
-            log.warning("worker_cut_off", extra={"worker": task.get_name()})
-            task.cancel()
+        try:
+            await worker.close()
+        except Exception as error:  # the others are to be closed all the same
+            log.exception("worker_not_closed", extra={"worker": task.get_name(), "reason": repr(error)})
+        await asyncio.wait({task, hurry}, timeout=max(deadline - loop.time(), 0), return_when=asyncio.FIRST_COMPLETED)
     hurry.cancel()
-    await asyncio.gather(*tasks, hurry, return_exceptions=True)
+    cut_off |= {task for task in tasks if not task.done()}
+    for task in cut_off:
+        log.warning("worker_cut_off", extra={"worker": task.get_name()})
+        task.cancel()
+    if cut_off:  # a database that hangs holds up a cancellation too: it is not waited for
+        await asyncio.wait(cut_off, timeout=CUT_OFF_SECONDS)
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket. Raises ReceiverError in one sentence if the port is taken or the address is not ours."""
+class LastResort:
+    """Ends the process when its end hangs. Nothing acknowledged is lost by it: that is durable already."""
+
+    def __init__(self, seconds: float = LONGEST_END_SECONDS) -> None:
+        self._seconds = seconds
+        self._timer: threading.Timer | None = None
+
+    def begin(self, code: int) -> None:
+        """From now on there are so many seconds; then the process is gone, with this exit code."""
+        if self._timer is None:
+            self._timer = threading.Timer(self._seconds, self._leave, (code,))
+            self._timer.daemon = True
+            self._timer.start()
+
+    def cancel(self) -> None:
+        """The end went well."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    @staticmethod
+    def _leave(code: int) -> None:
+        log.error("end_hangs", extra={"reason": "the process is ended by force"})
+        os._exit(code)
+
+
+def listen(host: str, port: int, *, setting: str = "", reuse: bool = False) -> socket.socket:
+    """A listening socket. Raises ReceiverError in one sentence if the port is taken or the address is not ours.
+
+    `setting` is NOTIFY_ for the settings of the second port; with `reuse` other processes may listen there too.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    names = f"RECEIVER_{setting}HOST", f"RECEIVER_{setting}PORT"
     try:
         found = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)[0]
-        bound = _bound(found[0], found[4])
+        bound = _bound(found[0], found[4], reuse=reuse)
     except UnicodeError:
-        raise ReceiverError(f"{host!r} is no host: see RECEIVER_HOST") from None
+        raise ReceiverError(f"{host!r} is no host: see {names[0]}") from None
     except PermissionError:
-        raise ReceiverError(f"port {port} needs more rights: set RECEIVER_PORT to 1024 or more") from None
+        raise ReceiverError(f"port {port} needs more rights: set {names[1]} to 1024 or more") from None
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise ReceiverError(
-                f"port {port} on {host} is taken: stop what uses it, or set RECEIVER_PORT to another"
+                f"port {port} on {host} is taken: stop what uses it, or set {names[1]} to another"
             ) from None
-        raise ReceiverError(f"can't listen on {host} port {port}: {error.strerror}; see RECEIVER_HOST") from None
+        raise ReceiverError(f"can't listen on {host} port {port}: {error.strerror}; see {names[0]}") from None
     bound.listen(2048)
     bound.setblocking(False)
     return bound
 
 
-def _bound(family: int, address: Any) -> socket.socket:
+def _bound(family: int, address: Any, *, reuse: bool) -> socket.socket:
     bound = socket.socket(family, socket.SOCK_STREAM)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if reuse:
+            if not sys.platform.startswith("linux"):  # elsewhere the last one to listen gets all, or chance decides
+                raise ReceiverError("RECEIVER_REUSE_PORT works on Linux only: give each process a port of its own")
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         bound.bind(address)
-    except OSError:
+    except (OSError, ReceiverError):
         bound.close()
         raise
     return bound

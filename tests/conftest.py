@@ -20,7 +20,8 @@ BINARIES = os.environ.get("RECEIVER_TEST_POSTGRES")
 
 
 @pytest.fixture(autouse=True)
-def _no_settings_of_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_settings_of_the_caller(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.getbasetemp() / f"state-{next(_numbers)}"))
     for name in list(os.environ):
         if name.startswith("RECEIVER_") and not name.startswith("RECEIVER_TEST_"):
             monkeypatch.delenv(name)

@@ -160,9 +160,13 @@ def receiver_process(
     folder: Path,
     *,
     platform_url: str = "http://127.0.0.1:9",
+    up: str = "/readyz",
     **environment: str,
 ) -> Iterator[Receiver]:
-    """Starts `receiver serve` and ends it. Its log is in `folder`, one for each port: a restart goes on in it."""
+    """Starts `receiver serve` and ends it. Its log is in `folder`, one for each port: a restart goes on in it.
+
+    It is there when `up` answers 200.
+    """
     port = environment.get("RECEIVER_PORT") or str(free_port())
     settings = {
         "RECEIVER_DATABASE_URL": database.dsn,
@@ -171,6 +175,7 @@ def receiver_process(
         "RECEIVER_PLATFORM_URL": platform_url,
         "RECEIVER_PLATFORM_KEY": PLATFORM_KEY,
         "RECEIVER_SECRET": SECRET,
+        "RECEIVER_SPOOL": str(folder / f"spool-{database.name}"),
         **environment,
     }
     log = folder / f"receiver-{port}.log"
@@ -180,7 +185,7 @@ def receiver_process(
         )
     receiver = Receiver(f"http://127.0.0.1:{port}", process, database, log)
     try:
-        eventually(lambda: process.poll() is not None or _ready(receiver.url))
+        eventually(lambda: process.poll() is not None or _answers(receiver.url + up))
         assert process.poll() is None, log.read_text()
         yield receiver
     finally:
@@ -193,9 +198,9 @@ def receiver_process(
         process.wait()
 
 
-def _ready(url: str) -> bool:
+def _answers(url: str) -> bool:
     try:
-        return httpx2.get(f"{url}/readyz", trust_env=False).status_code == 200
+        return httpx2.get(url, trust_env=False).status_code == 200
     except httpx2.HTTPError:
         return False
 

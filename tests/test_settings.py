@@ -356,6 +356,15 @@ def test_what_is_wrong_in_the_toml_file_is_named(tmp_path: Path, text: str, says
     assert [problem for problem in problems(**config(tmp_path, text)) if says in problem]
 
 
+def test_a_retention_below_the_longest_patience_is_refused_and_the_bound_is_named() -> None:
+    assert settings().retention_days == 90
+    assert settings(RETENTION_DAYS="35").retention_days == 35
+    for wrong in ("34", "0", "3651", "90d"):
+        [problem] = problems(RETENTION_DAYS=wrong)
+        assert problem.endswith("it takes a whole number from 35 to 3650")
+        assert "RECEIVER_RETENTION_DAYS" in problem
+
+
 def test_the_bounds_of_the_quarantine_are_read_and_hold_some_bodies() -> None:
     assert (settings().quarantine_days, settings().quarantine_mb) == (30, 256)
     read = settings(QUARANTINE_DAYS="1", QUARANTINE_MB="16", MAX_BODY=str(4 * 1024 * 1024))

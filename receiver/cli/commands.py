@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from receiver import __version__
-from receiver.cli import demo, forwards, operator, quarantine, serve, user
+from receiver.cli import demo, forget, forwards, operator, quarantine, serve, spool, user
 
 application = typer.Typer(
     name="receiver",
@@ -39,6 +39,8 @@ application.command("migrate", rich_help_panel=OPERATE)(operator.migrate)
 application.add_typer(operator.keys, name="keys", rich_help_panel=OPERATE)
 application.add_typer(quarantine.application, name="quarantine", rich_help_panel=OPERATE)
 application.add_typer(forwards.application, name="forwards", rich_help_panel=OPERATE)
+application.add_typer(spool.application, name="spool", rich_help_panel=OPERATE)
+application.command("forget", rich_help_panel=OPERATE)(forget.forget)
 application.command("notify-url", rich_help_panel=OPERATE)(operator.notify_url)
 application.command("send", rich_help_panel=USE)(user.send)
 application.command("show", rich_help_panel=USE)(user.show)

@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 
 import uvloop
 
-from receiver.database.embedded import EmbeddedError, is_running, serving, visiting
+from receiver.database.embedded import EmbeddedError, serving, visiting
 from receiver.database.pool import told_in_words
+from receiver.database.revival import EmbeddedPostgres
 from receiver.environment import SHORTEST_SECRET
 from receiver.errors import ReceiverError
 from receiver.settings import Settings
@@ -45,9 +46,9 @@ def database(settings: Settings, *, exclusive: bool = False) -> Iterator[str]:
 
 
 def watch(settings: Settings) -> list[tuple[str, Worker]]:
-    """The worker that ends the process when its embedded Postgres has ended; none for a Postgres of one's own."""
+    """The worker that starts the embedded Postgres again when it has died; none for a Postgres of one's own."""
     folder = settings.data_dir
-    return [] if folder is None else [("embedded postgres", PostgresWatch(lambda: is_running(folder)))]
+    return [] if folder is None else [("embedded postgres", PostgresWatch(EmbeddedPostgres(folder)))]
 
 
 def secret_of(settings: Settings) -> str:

@@ -1,5 +1,7 @@
 """`receiver serve` and `receiver sandbox`: the long-running commands."""
 
+import os
+import signal
 import socket
 import ssl
 from pathlib import Path
@@ -14,31 +16,77 @@ from receiver.sandbox.scenario import read_toml
 from receiver.sandbox.server import build as simulated_platform
 from receiver.sandbox.settings import PROFILES, SandboxSettings
 from receiver.settings import Settings, read_settings
-from receiver.workers import listen, run_beside, server_for, tls_context
+from receiver.workers import STOP_SIGNALS, LastResort, Stopping, listen, run_beside, server_for, tls_context
+
+Roles = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ROLE,ROLE",
+        help="What this process does, commas between; all by default, or RECEIVER_ROLES. "
+        "notify: the receipts door. api: /v1 and the drop-in doors. dispatch: calls the platform, tells receipts on. "
+        "upkeep: background duties, done by one process at a time.",
+    ),
+]
 
 
-def serve() -> None:
-    """Serve all doors. Settings come from RECEIVER_…: see docs/settings.md.
+def serve(roles: Roles = None) -> None:
+    """Serve the doors and do the work of the roles. Settings come from RECEIVER_…: see docs/settings.md.
 
-    Exactly one of RECEIVER_DATABASE_URL and RECEIVER_DATA_DIR names the database; run `receiver migrate` first.
-    SIGTERM and Ctrl-C finish what is in hand and leave with 0.
+    Exactly one of RECEIVER_DATABASE_URL and RECEIVER_DATA_DIR names the database; run `receiver migrate` first. While
+    it is away the receiver starts all the same, and goes on when it comes back.
+
+    /livez, /readyz and /metrics answer in every role. SIGTERM and Ctrl-C finish what is in hand and leave with 0
+    within 20 seconds; a second one leaves at once.
     """
-    settings = read_settings()
+    for number in STOP_SIGNALS:  # until the loop hears them
+        signal.signal(number, _leave)
+    settings = read_settings(os.environ if roles is None else {**os.environ, "RECEIVER_ROLES": roles})
     logs.set_up(settings.log_level)
     tls = tls_context(settings.tls_cert, settings.tls_key) if settings.tls_cert and settings.tls_key else None
-    bound = listen(settings.host, settings.port)
+    bound = _listen(settings)
+    last = LastResort()
     with database(settings, exclusive=True) as dsn:
-        code = run(_serve(settings, dsn, secret_of(settings), bound, tls))
+        code = run(_serve(settings, dsn, secret_of(settings), bound, tls, last))
+        last.cancel()
     raise typer.Exit(code)
 
 
-async def _serve(settings: Settings, dsn: str, secret: str, bound: socket.socket, tls: ssl.SSLContext | None) -> int:
-    async with open_house(settings, dsn, secret) as house:
-        server = server_for(house.app, tls=tls)
-        workers = [*watch(settings), *house.workers]
-        scheme = "https" if tls else "http"
-        typer.echo(f"receiver listens on {scheme}://{settings.host}:{settings.port}", err=True)
-        return await run_beside(server, workers, sockets=[bound], on_drain=house.drain)
+def _leave(number: int, frame: object) -> None:
+    """A stop signal before there is anything in hand, or after."""
+    raise SystemExit(0)
+
+
+def _listen(settings: Settings) -> list[socket.socket]:
+    """The port, and where the receipts door has one of its own, that too."""
+    bound = [listen(settings.host, settings.port, reuse=settings.reuse_port)]
+    if settings.notify_port and "notify" in settings.roles:
+        bound.append(listen(settings.notify_host, settings.notify_port, setting="NOTIFY_", reuse=settings.reuse_port))
+    return bound
+
+
+async def _serve(
+    settings: Settings,
+    dsn: str,
+    secret: str,
+    bound: list[socket.socket],
+    tls: ssl.SSLContext | None,
+    last: LastResort,
+) -> int:
+    with Stopping() as stopping:
+        async with open_house(settings, dsn, secret, must_be_there=False) as house:
+
+            def drain() -> None:
+                house.drain()
+                last.begin(0 if stopping.signals else 1)
+
+            server = server_for(house.served, tls=tls)
+            workers = [*watch(settings), *house.workers]
+            for one in bound:
+                host, port = one.getsockname()[:2]
+                url = f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
+                what = "receiver listens" if one is bound[0] else "the receipts door alone listens"
+                typer.echo(f"{what} on {url}", err=True)
+            return await run_beside(server, workers, sockets=bound, on_drain=drain, stopping=stopping)
 
 
 def sandbox(

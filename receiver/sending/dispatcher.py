@@ -45,7 +45,10 @@ def lease_of(timeout: float) -> timedelta:
 
 
 class Dispatcher:
-    """The worker behind the doors that send. `wake` tells it of work; `close` lets calls under way finish."""
+    """The worker behind the doors that send. `wake` tells it of work; `close` lets calls under way finish.
+
+    Without `claims_outbox` it makes only the calls of the drop-in doors: another process sends what the outbox holds.
+    """
 
     def __init__(
         self,
@@ -59,9 +62,11 @@ class Dispatcher:
         timeout: float,
         keep_content: bool,
         lease: timedelta | None = None,
+        claims_outbox: bool = True,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._pool, self._clock, self._concurrency = pool, clock, concurrency
+        self._claims_outbox = claims_outbox
         self._lease = lease or lease_of(timeout)
         self._settler = Settler(pool, tenants, keep_content=keep_content)
         self._caller = Caller(pool, client, tenants, tokens, public_url, self._settler, clock)
@@ -121,6 +126,9 @@ class Dispatcher:
     async def _claim_until_closed(self) -> None:
         while not self._closing:
             self._wake.clear()
+            if not self._claims_outbox:
+                await self._wake.wait()
+                continue
             claimed = 0
             try:
                 if self._tidying.is_due():

@@ -3,11 +3,15 @@
 import asyncio
 import contextlib
 import logging
+import math
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import asyncpg
 
 from receiver import metrics
+from receiver.database.leases import LOOK_SECONDS
 from receiver.database.partitions import days_ahead, ensure_weeks, rotate_keys
 from receiver.database.pool import NOT_THERE, Pool
 
@@ -18,23 +22,31 @@ AGAIN_SECONDS = 60.0
 
 
 class PartitionKeeper:
-    """Looks once an hour, and after a failure once a minute; three weeks are always ahead."""
+    """Looks once an hour, and after a failure once a minute; three weeks are always ahead.
 
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
+    `held` says whether the duty is this process's now; when it becomes so, the first look is at once.
+    """
+
+    def __init__(self, pool: Pool, held: Callable[[], bool] = lambda: True) -> None:
+        self._pool, self._held = pool, held
         self._closing = asyncio.Event()
 
     async def run(self) -> None:
         """Makes what is missing, again and again, until closed."""
+        due = 0.0
         while not self._closing.is_set():
-            pause = EVERY_SECONDS
-            try:
-                await self.once()
-            except (asyncpg.PostgresError, *NOT_THERE) as error:
-                log.error("partitions_not_made", extra={"reason": repr(error)})  # noqa: TRY400
-                pause = AGAIN_SECONDS
+            if not self._held():
+                due = 0.0
+                metrics.DAYS_AHEAD.set(math.nan)
+            elif time.monotonic() >= due:
+                due = time.monotonic() + EVERY_SECONDS
+                try:
+                    await self.once()
+                except (asyncpg.PostgresError, *NOT_THERE) as error:
+                    log.error("partitions_not_made", extra={"reason": repr(error)})  # noqa: TRY400
+                    due = time.monotonic() + AGAIN_SECONDS
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause):
+                async with asyncio.timeout(LOOK_SECONDS):
                     await self._closing.wait()
 
     async def once(self) -> None:

@@ -24,12 +24,21 @@ ROOM = 0.9
 
 
 class QuarantineKeeper:
-    """Trims once a minute, and sooner when much comes in. Any number of processes may: one at a time does."""
+    """Trims once a minute, and sooner when much comes in. Any number of processes may: one at a time does.
+
+    `held` says whether the duty is this process's now; when it becomes so, the first round is at once.
+    """
 
     def __init__(
-        self, pool: Pool, days: int, most_bytes: int, today: Callable[[], date] = lambda: datetime.now(UTC).date()
+        self,
+        pool: Pool,
+        days: int,
+        most_bytes: int,
+        today: Callable[[], date] = lambda: datetime.now(UTC).date(),
+        held: Callable[[], bool] = lambda: True,
     ) -> None:
         self._pool, self._days, self._most_bytes, self._today = pool, days, most_bytes, today
+        self._held = held
         self._on_disk = 0
         self._closing = asyncio.Event()
         self._last_failure: str | None = None
@@ -39,7 +48,9 @@ class QuarantineKeeper:
         due = 0.0
         while not self._closing.is_set():
             try:
-                if time.monotonic() >= due or await self._is_growing():
+                if not self._held():
+                    due = self._leave_to_another()
+                elif time.monotonic() >= due or (self._last_failure is None and await self._is_growing()):
                     due = time.monotonic() + EVERY_SECONDS
                     await self.once()
                     self._last_failure = None
@@ -47,8 +58,13 @@ class QuarantineKeeper:
                 due = time.monotonic() + EVERY_SECONDS
                 self._tell_failure(error)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_SECONDS if self._last_failure is None else EVERY_SECONDS):
+                async with asyncio.timeout(LOOK_SECONDS):
                     await self._closing.wait()
+
+    def _leave_to_another(self) -> float:
+        """Shows nothing of what another process measures. Returns when to begin, should the duty come here: at once."""
+        self._show({})
+        return 0.0
 
     async def once(self) -> None:
         """Drops what is too old and too much, if no other process does right now; then measures."""

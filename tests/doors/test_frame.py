@@ -120,7 +120,8 @@ def test_a_database_that_goes_away_is_503_and_comes_back(
         server.fetch(f"select pg_terminate_backend(pid) from pg_stat_activity where datname = '{old}'")
         server.fetch(f"alter database {old} rename to {new}")
 
-    with receiver_process(database, folder) as receiver, receiver.client(database.key()) as client:
+    without = receiver_process(database, folder, RECEIVER_SPOOL="off")
+    with without as receiver, receiver.client(database.key()) as client:
         assert client.get("/v1/messages").status_code == 200
         server.fetch(f"alter database {database.name} allow_connections false")
         eventually(lambda: _renamed(rename, database.name, away))

@@ -3,6 +3,8 @@
 import asyncio
 import signal
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from receiver.errors import ReceiverError
-from receiver.workers import listen, run_beside, server_for
+from receiver.workers import Stopping, Worker, listen, run_beside, server_for
 from tests.sending.platforms import recording_platform, sms
 from tests.support import Database, eventually, receiver_process
 
@@ -67,6 +69,121 @@ def test_a_worker_that_dies_ends_the_server_with_1(error: Exception | None) -> N
             socket.create_connection(("127.0.0.1", bound.getsockname()[1]), timeout=2)
 
     asyncio.run(main())
+
+
+class Unwell(Steady):
+    """A worker that fails at its end."""
+
+    async def run(self) -> None:
+        await super().run()
+        raise RuntimeError("not finished")
+
+
+class Closeless(Steady):
+    """A worker that can't be closed."""
+
+    async def close(self) -> None:
+        await super().close()
+        raise RuntimeError("no end")
+
+
+class Endless(Steady):
+    """A worker that does not end."""
+
+    async def close(self) -> None:
+        pass
+
+
+def left(*workers: Worker, grace: float = 5) -> int:
+    """The exit code of a run that is stopped as soon as it serves."""
+
+    async def main() -> int:
+        app = Starlette(routes=[Route("/", lambda _: Response("ok"))])
+        server, stopping = server_for(app), Stopping()
+        named = [(type(worker).__name__, worker) for worker in workers]
+        running = asyncio.create_task(
+            run_beside(server, named, sockets=[listen("127.0.0.1", 0)], grace=grace, stopping=stopping)
+        )
+        while not server.started:  # noqa: ASYNC110 (uvicorn has no event for it)
+            await asyncio.sleep(0.01)
+        stopping.stop()
+        server.should_exit = True
+        return await asyncio.wait_for(running, grace + 10)
+
+    return asyncio.run(main())
+
+
+def test_a_worker_that_fails_at_the_end_is_told_and_the_code_is_1(caplog: pytest.LogCaptureFixture) -> None:
+    steady = Steady()
+    assert left(Unwell(), steady) == 1
+    assert steady.ended
+    (record,) = [r for r in caplog.records if r.message == "worker_died"]
+    assert (record.__dict__["worker"], record.__dict__["reason"]) == ("Unwell", "RuntimeError('not finished')")
+
+
+def test_a_worker_that_can_not_be_closed_keeps_no_other_from_it(caplog: pytest.LogCaptureFixture) -> None:
+    steady = Steady()
+    assert left(Closeless(), steady) == 0
+    assert steady.ended
+    assert "worker_not_closed" in caplog.text
+
+
+def test_a_worker_that_does_not_end_is_cut_off_after_the_grace(caplog: pytest.LogCaptureFixture) -> None:
+    steady = Steady()
+    began = time.monotonic()
+    assert left(Endless(), steady, grace=1) == 0
+    assert time.monotonic() - began < 5
+    assert "worker_cut_off" in caplog.text
+    assert steady.closing.is_set(), "the others are closed all the same"
+
+
+HANGING = """
+import asyncio, time
+from starlette.applications import Starlette
+from receiver.workers import LastResort, Stopping, listen, run_beside, server_for
+
+class Hanging:
+    async def run(self): await asyncio.Event().wait()
+    async def close(self): time.sleep(60)  # nothing else runs any more
+
+async def main():
+    last = LastResort(1.0)
+    with Stopping() as stopping:
+        print("up", flush=True)
+        await run_beside(server_for(Starlette()), [("hanging", Hanging())], sockets=[listen("127.0.0.1", 0)],
+                         on_drain=lambda: last.begin(0 if stopping.signals else 1), stopping=stopping)
+
+asyncio.run(main())
+"""
+
+
+def test_an_end_that_hangs_is_ended_by_force() -> None:
+    process = subprocess.Popen([sys.executable, "-c", HANGING], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"up\n"
+    process.send_signal(signal.SIGTERM)
+    try:
+        _, said = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode == 0
+    assert b"end_hangs" in said
+
+
+def test_half_a_request_does_not_keep_it(database: Database, tmp_path: Path) -> None:
+    with receiver_process(database, tmp_path) as receiver:
+        host, _, port = receiver.url.removeprefix("http://").partition(":")
+        path = receiver.notify_url().removeprefix(receiver.url)
+        half = f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\nhalf"
+        with socket.create_connection((host, int(port))) as body, socket.create_connection((host, int(port))) as head:
+            body.sendall(half.encode())
+            head.sendall(half[:20].encode())
+            with receiver.client() as client:
+                client.get("/livez")  # both have been read by now
+            receiver.process.send_signal(signal.SIGTERM)
+            assert receiver.process.wait(20) == 0
+            assert b" 200 " not in body.recv(4096)
+        assert "Traceback" not in receiver.log.read_text()
 
 
 def test_sigterm_ends_with_0_and_quickly(database: Database, tmp_path: Path) -> None:

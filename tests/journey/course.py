@@ -169,7 +169,7 @@ class Pair:
 
     def __init__(self, start: Callable[[int], Receiver]) -> None:
         self._start = start
-        self.victim, self.other = start(_lasting_port()), start(free_port())
+        self.victim, self.other = start(lasting_port()), start(free_port())
         self.started = [self.victim, self.other]
         self.killed_at: list[datetime] = []
 
@@ -227,7 +227,7 @@ def _intake(database: Database) -> dict[str, int]:
     )
 
 
-def _lasting_port() -> int:
+def lasting_port() -> int:
     """A free port below those of outgoing connections: none of them may take it while its receiver is dead."""
     for port in random.sample(range(20_000, 30_000), 100):
         with socket.socket() as probe:
