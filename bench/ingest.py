@@ -81,6 +81,7 @@ class Bench:
     tenant: TenantId
     seconds: float
     guess: dict[str, float] = field(default_factory=lambda: dict(GUESS))
+    of_nobody: int = 0
     before: Callable[[], object] = lambda: None  # right before the load
     after: Callable[[], object] = lambda: None  # right after it
 
@@ -89,15 +90,16 @@ class Bench:
         while True:
             number = int(self.guess[name] * self.seconds) + 2_000
             first = new_id()
-            duplicates = self._lay_down(name, variant, number)
+            folder, duplicates = self._lay_down(name, variant, number)
             usual = self._usual() if name == "usual" else 0
             self.before()
             try:
-                run = self._drive(server)
+                run = self._drive(server, folder)
             except RanOut:
                 self.guess[name] *= 1.6
                 continue
             self.after()
+            self.guess[name] = min(self.guess[name], run.load.rate * 1.6)
             break
         if name in STORES:
             asyncio.run(proof.prove(self.database.dsn, run.load, first, duplicates))
@@ -110,11 +112,14 @@ class Bench:
     def _usual(self) -> int:
         return int(self.database.value("select count(*) from usual_receipt"))
 
-    def _lay_down(self, name: str, variant: str, number: int) -> float:
-        """Prepares the messages and writes the requests; the share of them that tell again."""
-        if name in ("nothing", "parsing"):
-            self._write(bodies.of_nobody(number))
-        elif variant == "observed":
+    def _lay_down(self, name: str, variant: str, number: int) -> tuple[Path, float]:
+        """Prepares the messages and writes the requests: where, and the share of them that tell again."""
+        if name not in (*STORES, "usual"):  # nobody knows whether these came before
+            if number > self.of_nobody:
+                self.of_nobody = number
+                write_requests(self.folder, bodies.of_nobody(number), "nobody")
+            return self.folder / "nobody", 0.0
+        if variant == "observed":
             self._write(bodies.of_observed(number))
         elif name == "usual":
             issued = asyncio.run(issue_usual(self.database.dsn, number // 2))
@@ -123,15 +128,15 @@ class Bench:
             made = {"again": bodies.of_issued_and_again, "dialects": bodies.of_dialects}.get(variant, bodies.of_issued)
             issued = asyncio.run(issue(self.database.dsn, self.tenant, number // 2))
             self._write(made(issued))
-        return bodies.TWICE if variant == "again" else 0.0
+        return self.folder / "requests", bodies.TWICE if variant == "again" else 0.0
 
     def _write(self, requests: Iterable[bytes]) -> None:
         write_requests(self.folder, requests)
 
-    def _drive(self, server: Server) -> Run:
+    def _drive(self, server: Server, requests: Path) -> Run:
         log = asyncio.run(self.postgres.log_bytes())
         ours, theirs = processor_seconds(server.pid), processor_seconds(self.postgres.pid)
-        load = drive(self.folder, server.port, self.seconds)
+        load = drive(requests, server.port, self.seconds)
         ours, theirs = processor_seconds(server.pid) - ours, processor_seconds(self.postgres.pid) - theirs
         written = asyncio.run(self.postgres.log_bytes()) - log
         micro = 1e6 / load.answered

@@ -31,9 +31,9 @@ def sustainable(
     """Receipts of issued messages a second that the receiver takes from 64 connections without a pause."""
     while True:
         issued = asyncio.run(issue(database.dsn, tenant, int(guess * seconds) // 2))
-        write_requests(folder, bodies.of_issued(issued))
+        requests = write_requests(folder, bodies.of_issued(issued))
         try:
-            return drive(folder, port_of(receiver), seconds).rate
+            return drive(requests, port_of(receiver), seconds).rate
         except RanOut:
             guess *= 1.6
 

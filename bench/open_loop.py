@@ -59,6 +59,11 @@ class Outcome:
         """The same from the time at which they went out."""
         return sorted(took for took, got in zip(self.door, self.status, strict=True) if got == status)
 
+    def sent(self) -> list[float]:
+        """When those went out that were answered, in the order in which they were due."""
+        each = zip(self.due, self.millis, self.door, self.status, strict=True)
+        return [due + (millis - door) / 1000 for due, millis, door, status in each if status]
+
     def statuses(self) -> Counter[int]:
         """How many answers of each status."""
         return Counter(self.status)

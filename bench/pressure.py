@@ -112,7 +112,7 @@ def _section(found: Outcome, stored: int, seen: Memory, most: float, sustained: 
     good, refused, strange = statuses[200], statuses[503], set(statuses) - {200, 503, 0}
     proof.demand(not strange, f"answers that are neither 200 nor a 503 with Retry-After: {dict(statuses)}")
     proof.demand(good <= stored <= len(found.status), f"{stored} receipts, {good} were answered 200")
-    lasted = found.due[-1] - found.due[0]
+    lasted = max(found.sent()) - found.due[0]
     heads = (
         "sent/s",
         "taken/s",

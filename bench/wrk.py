@@ -97,24 +97,28 @@ def post(path: str, body: bytes) -> bytes:
     return head.encode() + body
 
 
-def write_requests(folder: Path, requests: Iterable[bytes], threads: int = THREADS) -> None:
-    """Lays requests down for `drive`, in turns for each thread: the order in which they go out is nearly theirs."""
-    files = [(folder / f"requests.{number}").open("wb") for number in range(threads)]
+def write_requests(folder: Path, requests: Iterable[bytes], name: str = "requests", threads: int = THREADS) -> Path:
+    """Lays requests down for `drive`, in turns for each thread: the order in which they go out is nearly theirs.
+
+    Returns what `drive` is to be told: the name of the files without the numbers of the threads.
+    """
+    files = [(folder / f"{name}.{number}").open("wb") for number in range(threads)]
     turns = iter(requests)
     while block := list(islice(turns, len(files))):
         for file, request in zip(files, block, strict=False):
             file.write(b"%08d" % len(request) + request)
     for file in files:
         file.close()
+    return folder / name
 
 
-def drive(folder: Path, port: int, seconds: float, connections: int = CONNECTIONS, threads: int = THREADS) -> Load:
+def drive(requests: Path, port: int, seconds: float, connections: int = CONNECTIONS, threads: int = THREADS) -> Load:
     """Sends what `write_requests` laid down, as fast as it is answered. Raises RanOut when it was not enough."""
-    script = folder / "load.lua"
+    script = requests.with_suffix(".lua")
     script.write_text(SCRIPT)
     words: Sequence[str] = ("wrk", f"-t{threads}", f"-c{connections}", f"-d{seconds:g}s", "--timeout", "30s")
     done = subprocess.run(
-        [*words, "-s", str(script), f"http://127.0.0.1:{port}", "--", str(folder / "requests")],
+        [*words, "-s", str(script), f"http://127.0.0.1:{port}", "--", str(requests)],
         capture_output=True,
         text=True,
         check=False,

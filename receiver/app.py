@@ -12,6 +12,7 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from receiver import frame, openapi
 from receiver.access.keys import Keys
@@ -48,7 +49,7 @@ from receiver.upkeep.gate import Gate
 from receiver.upkeep.partitions import PartitionKeeper
 from receiver.upkeep.quarantine import QuarantineKeeper
 from receiver.upkeep.retention import RetentionKeeper
-from receiver.web import JsonResponse, Problem, RequestIds, failed, not_found, problem_response
+from receiver.web import Ahead, JsonResponse, Problem, RequestIds, failed, not_found, problem_response
 
 log = logging.getLogger("receiver.app")
 
@@ -63,7 +64,8 @@ OPERATIONS: Sequence[Operation] = (
 )
 
 # Connections at most, each made when it is needed.
-WRITERS = 6  # the intake's group, three of the upkeep, a replay, and one to spare
+LIVE = 1  # the intake's group
+WRITERS = 6  # a spool's unit, three of the upkeep, a replay, and one to spare
 READERS = 8
 SENDERS = 8
 FORWARDERS = 2  # one claims, settles and tidies; one to spare
@@ -79,7 +81,7 @@ async def open_house(settings: Settings, dsn: str, secret: str, *, must_be_there
     async with contextlib.AsyncExitStack() as stack:
         pools = Pools(dsn)
         stack.push_async_callback(pools.close)
-        write_pool = await pools.add("intake", WRITERS, writer=True)
+        write_pool = await pools.add("upkeep", WRITERS, writer=True)
         gate = Gate(dsn, write_pool, tenants)
         await (gate.open() if must_be_there else gate.first_try())
         house = House(settings, tenants, NotifyTokens(secret, settings.secret_previous), gate, pools, write_pool)
@@ -91,10 +93,16 @@ async def open_house(settings: Settings, dsn: str, secret: str, *, must_be_there
         if notify and settings.notify_port:
             own = Starlette(routes=notify, exception_handlers={404: _nothing_here})
             house.app = _application(house, doors)
-            house.served = frame.ByPort(settings.notify_port, own, house.app)
+            house.served = frame.ByPort(settings.notify_port, _first(notify, own), house.app)
         else:
-            house.served = house.app = _application(house, [*doors, *notify])
+            house.app = _application(house, [*doors, *notify])
+            house.served = _first(notify, house.app)
         yield house
+
+
+def _first(notify: Sequence[Route], app: ASGIApp) -> ASGIApp:
+    """`app`, and the receipts door before it, where there is one."""
+    return Ahead(app, "/notify/", "token", notify[0].endpoint) if notify else app
 
 
 async def _sending(house: House, stack: contextlib.AsyncExitStack) -> list[Route]:
@@ -176,11 +184,20 @@ async def _receipts(house: House, stack: contextlib.AsyncExitStack, secret: str)
         stack.push_async_callback(spool.close)
         breaker = Breaker(lambda: can_commit(pool, spool))
         house.spool, house.breaker = spool, breaker
-    house.intake = intake = Intake(pool, house.tenants.names, spool=house.spool, breaker=house.breaker)
+    live = await house.pools.add("receipts", LIVE, writer=True, resets=False)
+    house.intake = intake = Intake(live, house.tenants.names, spool=house.spool, breaker=house.breaker)
     house.workers.append(("intake", intake))
     if house.spool and house.breaker:
         house.workers.append(("breaker", house.breaker))
-        house.behind("drain", Drain(pool, house.tenants, house.spool, house.breaker, lambda: intake.is_busy))
+        drain = Drain(
+            pool,
+            house.tenants,
+            house.spool,
+            house.breaker,
+            live=lambda: intake.is_busy,
+            opened=lambda: house.gate.is_open,
+        )
+        house.workers.append(("drain", drain))
     return routes_of(NotifyDoor(house.tokens, house.at_the_door, house.intake, house.settings.max_body))
 
 

@@ -28,6 +28,7 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # SIGHUP: the ter
 
 GRACE_SECONDS = 16.0  # of the 20 that an end may take: the rest is for what is cut off, and for closing connections
 CUT_OFF_SECONDS = 1.0
+IDLE_SECONDS = 1.0  # for the last bytes of an answer
 LONGEST_END_SECONDS = 19.5
 
 
@@ -40,11 +41,26 @@ class Worker(Protocol):
 
 
 class Server(uvicorn.Server):
-    """uvicorn without its signal handlers."""
+    """uvicorn without its signal handlers, and whose end does not wait for those who have nothing under way."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
         yield
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Answers what is under way, then cuts off who does not close: over TLS an idle client may never."""
+        cutting = asyncio.create_task(self._cut_off_idle())
+        await super().shutdown(sockets)
+        cutting.cancel()
+
+    async def _cut_off_idle(self) -> None:
+        idle_since = asyncio.get_running_loop().time()
+        while asyncio.get_running_loop().time() < idle_since + IDLE_SECONDS:
+            await asyncio.sleep(0.05)
+            if self.server_state.tasks:
+                idle_since = asyncio.get_running_loop().time()
+        for connection in self.server_state.connections:
+            connection.transport.abort()
 
 
 class Stopping:
@@ -276,6 +292,7 @@ def server_for(app: Any, grace: int = 10, tls: ssl.SSLContext | None = None) -> 
             access_log=False,
             server_header=False,
             date_header=False,
+            proxy_headers=False,  # no door asks who called; whoever stands in front is not looked up for each request
             timeout_keep_alive=75,
             timeout_graceful_shutdown=grace,
             ssl_context_factory=None if tls is None else lambda _config, _default: tls,

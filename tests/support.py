@@ -185,7 +185,7 @@ def receiver_process(
         )
     receiver = Receiver(f"http://127.0.0.1:{port}", process, database, log)
     try:
-        eventually(lambda: process.poll() is not None or _answers(receiver.url + up))
+        eventually(lambda: process.poll() is not None or _answers(receiver.url + up), seconds=45)
         assert process.poll() is None, log.read_text()
         yield receiver
     finally:

@@ -374,3 +374,16 @@ def test_the_bounds_of_the_quarantine_are_read_and_hold_some_bodies() -> None:
         assert f"RECEIVER_{next(iter(wrong))}" in problem
     [problem] = problems(QUARANTINE_MB="16", MAX_BODY=str(4 * 1024 * 1024 + 1))
     assert "four bodies" in problem
+
+
+def test_the_spool_is_where_state_is_kept_and_beside_an_embedded_postgres(tmp_path: Path) -> None:
+    def spool(**more: str) -> Path | None:
+        return read_settings({**GOOD, **more}).spool
+
+    assert spool(HOME=str(tmp_path), XDG_STATE_HOME=str(tmp_path)) == tmp_path / "receiver" / "spool"
+    assert spool(STATE_DIRECTORY=f"{tmp_path}/a:{tmp_path}/b") == tmp_path / "a" / "spool"
+    assert spool(STATE_DIRECTORY=str(tmp_path), RECEIVER_SPOOL=f"{tmp_path}/c") == tmp_path / "c"
+    assert spool(STATE_DIRECTORY=str(tmp_path), RECEIVER_SPOOL="Off") is None
+    embedded = settings(DATABASE_URL=None, DATA_DIR=str(tmp_path))
+    assert (embedded.spool, embedded.spool_mb) == (tmp_path / "spool", 1024)
+    assert "RECEIVER_SPOOL_MB" in problems(SPOOL_MB="15")[0]

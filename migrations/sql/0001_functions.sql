@@ -72,24 +72,36 @@ create type claim_v1 as (
 create function child_leg_v1(p_channel smallint, p_leg_key bytea) returns bytea language sql immutable
 return substr(sha256(int2send(p_channel) || p_leg_key), 1, 16);
 
+-- What became of a message, as its writer sees it: one row of the change log. old_state null: born; new_state null: merged.
+create type changed_v1 as (
+    message_id    uuid,
+    tenant        smallint,
+    origin        smallint,
+    channel       smallint,
+    old_state     smallint,
+    new_state     smallint,
+    reason_key    bytea,
+    reason_class  smallint,
+    accepted_at   timestamptz,
+    delivered_at  timestamptz
+);
+
 -- Folds new facts into their messages and writes the change log. The rows of p_ids are locked and the
 -- receipts are inserted by EARLIER statements of the same transaction. The bits are receiver/messages/lattice.py.
 create function fold_v1(
-    p_at timestamptz, p_ids uuid[], p_facts integer[], p_ranks smallint[], p_reason_keys bytea[],
+    p_at timestamptz, p_low uuid, p_high uuid, p_ids uuid[], p_facts integer[], p_ranks smallint[], p_reason_keys bytea[],
     p_reason_classes smallint[], p_times timestamptz[], p_transids text[]
-) returns table (
-    message_id uuid, tenant smallint, origin smallint, channel smallint, old_state smallint, new_state smallint,
-    reason_key bytea, reason_class smallint, accepted_at timestamptz, delivered_at timestamptz
-) language plpgsql volatile as $f$
-#variable_conflict use_column
+) returns changed_v1[] language plpgsql volatile
+set enable_hashjoin = off set enable_mergejoin = off set enable_material = off
+set enable_seqscan = off set enable_bitmapscan = off set enable_memoize = off as $f$
+declare v_changes changed_v1[]; v_lost boolean;
 begin
-  return query
-  with best as materialized (
+  with best as (
     select t.id,
            max(t.rank) as rank,
            bit_or(t.fact) as facts,
-           (array_agg(t.reason_key order by t.reason_key desc) filter (where t.reason_key is not null))[1] as reason_key,
-           (array_agg(t.reason_class order by t.reason_key desc) filter (where t.reason_key is not null))[1] as reason_class,
+           -- the greatest reason with its class behind it, as text: before Postgres 18 there is no max of bytea
+           decode(max(encode(t.reason_key || int2send(coalesce(t.reason_class, 0::smallint)), 'hex') collate "C"), 'hex') as reason,
            min(t.at) filter (where t.fact & 2 <> 0) as accepted_at,
            min(t.at) filter (where t.fact & 4 <> 0) as submitted_at,
            min(t.at) filter (where t.fact & 2048 <> 0) as delivered_at,
@@ -105,16 +117,17 @@ begin
            m.state as old_state, m.reason_class as old_class, m.conflict as old_conflict,
            greatest(m.state, b.rank) as state,
            m.facts | b.facts as facts,
-           greatest(m.reason_key, b.reason_key) as reason_key,
-           case when b.reason_key > coalesce(m.reason_key, '') then b.reason_class else m.reason_class end as reason_class,
+           greatest(m.reason_key, substr(b.reason, 1, 19)) as reason_key,
+           case when substr(b.reason, 1, 19) > coalesce(m.reason_key, '')
+                then (get_byte(b.reason, 19) << 8 | get_byte(b.reason, 20))::smallint else m.reason_class end as reason_class,
            case when (m.facts | b.facts) & 10240 <> 0 and (m.facts | b.facts) & 71648 <> 0
                 then m.conflict or exists (      -- one leg with a positive fact and a negative one that its channel does not call normal
-                       select from receipt r where r.message_id = m.id and r.feed <= 4
+                       select from receipt r
+                        where r.message_id = m.id and r.message_id between p_low and p_high and r.feed <= 4
                         group by r.channel, r.destination_key, r.subtid, r.device
                        having bit_or(r.fact) & bit_or(r.clash) <> 0)
                 else false end as conflict,
-           coalesce(f.clicks, 0) as clicks,
-           coalesce(f.complaints, 0) as complaints,
+           f.clicks, f.complaints,
            f.clicked_at, f.complained_at,
            least(m.accepted_at, b.accepted_at) as accepted_at,
            least(m.submitted_at, b.submitted_at) as submitted_at,
@@ -122,14 +135,18 @@ begin
            least(m.read_at, b.read_at) as read_at,
            least(m.failed_at, b.failed_at) as failed_at,
            least(m.transid collate "C", b.transid) as transid
-      from best b join message_state m on m.id = b.id
+      from best b
+      left join lateral (
+        select * from message_state s where s.id = b.id and s.id between p_low and p_high offset 0) m on true
       left join lateral (      -- seldom: a last time may also go back, when a telling turns out to be an older one
         select count(*) filter (where r.fact & 16384 <> 0) as clicks,
                count(*) filter (where r.fact & 32768 <> 0) as complaints,
                max(coalesce(r.told_at, r.received_at)) filter (where r.fact & 16384 <> 0) as clicked_at,
                max(coalesce(r.told_at, r.received_at)) filter (where r.fact & 32768 <> 0) as complained_at
-          from receipt r where r.message_id = m.id and r.feed <= 4 and r.fact & 49152 <> 0
-      ) f on (m.facts | b.facts) & 49152 <> 0
+          from receipt r
+         where (m.facts | b.facts) & 49152 <> 0
+           and r.message_id = m.id and r.message_id between p_low and p_high and r.feed <= 4 and r.fact & 49152 <> 0
+      ) f on true
   ),
   upd as (
     update message_state m
@@ -143,43 +160,49 @@ begin
            read_at = n.read_at, failed_at = n.failed_at,
            transid = n.transid, changed_at = p_at
       from new n
-     where m.id = n.id
+     where m.id = n.id      -- no bounds: the planner could take them for a way to the row
        and (m.state, m.facts, m.reason_key, m.conflict, m.clicks, m.complaints, m.clicked_at, m.complained_at,
             m.accepted_at, m.submitted_at, m.delivered_at, m.read_at, m.failed_at, m.transid)
            is distinct from
            (n.state, n.facts, n.reason_key, n.conflict, n.clicks, n.complaints, n.clicked_at, n.complained_at,
             n.accepted_at, n.submitted_at, n.delivered_at, n.read_at, n.failed_at, n.transid)
-    returning m.id, m.version
+    returning m.id, m.version, m.tenant, m.origin, m.channel,
+              case when n.version = 0 and n.origin = 2 then null else n.old_state end as old_state, m.state,
+              n.old_class, m.reason_class, n.old_conflict, m.conflict, m.reason_key, m.accepted_at, m.delivered_at
   ),
   log as (
     insert into change (at, message_id, version, tenant, origin, channel, old_state, new_state,
                         old_class, new_class, old_conflict, new_conflict)
-    select p_at, u.id, u.version, n.tenant, n.origin, n.channel,
-           case when n.version = 0 and n.origin = 2 then null else n.old_state end, n.state,
-           n.old_class, n.reason_class, n.old_conflict, n.conflict
-      from upd u join new n on n.id = u.id
-     order by u.id
-    returning change.message_id, change.old_state
+    select p_at, u.id, u.version, u.tenant, u.origin, u.channel, u.old_state, u.state,
+           u.old_class, u.reason_class, u.old_conflict, u.conflict
+      from upd u
   )
-  select l.message_id, n.tenant, n.origin, n.channel, l.old_state, n.state,
-         n.reason_key, n.reason_class, n.accepted_at, n.delivered_at
-    from log l join new n on n.id = l.message_id;
+  select array_agg((u.id, u.tenant, u.origin, u.channel, u.old_state, u.state,
+                    u.reason_key, u.reason_class, u.accepted_at, u.delivered_at)::changed_v1),
+         (select bool_or(n.id is null) from new n)
+    into v_changes, v_lost from upd u;
+  if v_lost then
+    raise exception 'facts of a message that is not there, or not within the bounds' using errcode = 'assert_failure';
+  end if;
+  return v_changes;
 end $f$;
 
--- Locks the states of p_ids, all in one statement and in order. Returns those that are tombstones; raises RX001 (the
--- caller looks again) if one is gone.
-create function lock_states_v1(p_ids uuid[]) returns uuid[] language plpgsql volatile as $f$
-declare v_wanted bigint; v_locked bigint; v_merged uuid[];
+-- Locks the states of p_ids, all in one statement and in order. p_merged are those that are tombstones; raises RX001 (the
+-- caller looks again) if one is gone. p_low and p_high bound the ids: a later statement that is told so opens the
+-- partitions between them alone, mostly one.
+create function lock_states_v1(p_ids uuid[], out p_merged uuid[], out p_low uuid, out p_high uuid) language plpgsql volatile
+set enable_seqscan = off set enable_bitmapscan = off set enable_memoize = off as $f$
+declare v_ids uuid[] := array(select distinct i from unnest(p_ids) i where i is not null order by i); v_locked bigint;
 begin
-  with wanted as materialized (select distinct i as id from unnest(p_ids) i where i is not null),
-       locked as materialized (
-         select m.id, m.merged_into from wanted w join message_state m on m.id = w.id order by m.id for update of m)
-  select (select count(*) from wanted), count(*), array_agg(id) filter (where merged_into is not null)
-    into v_wanted, v_locked, v_merged from locked;
-  if v_locked < v_wanted then
+  p_low := v_ids[1];
+  p_high := v_ids[cardinality(v_ids)];
+  select count(m.id), coalesce(array_agg(m.id) filter (where m.merged_into is not null), '{}') into v_locked, p_merged
+    from (select u.id from unnest(v_ids) with ordinality u(id, n) order by u.n) w
+   cross join lateral (
+     select s.id, s.merged_into from message_state s where s.id = w.id and s.id between p_low and p_high for update) m;
+  if v_locked < cardinality(v_ids) then
     raise exception 'dropped meanwhile' using errcode = 'RX001';
   end if;
-  return coalesce(v_merged, '{}');
 end $f$;
 
 -- Queues receipts that are new for whoever wants them told on: the notifyurl of the message's own submission (a child's
@@ -206,61 +229,69 @@ begin
   where p_moved and forward.url <> excluded.url;
 end $f$;
 
--- Inserts receipts whose messages are known and locked, and folds what is new. Rows with n tell which of p_group were
--- new, rows without n what changed.
-create function tell_v1(p_at timestamptz, p_feed smallint, p_ids uuid[], p_group told_v1[])
-returns table (
-    n bigint, message_id uuid, tenant smallint, origin smallint, channel smallint, old_state smallint, new_state smallint,
-    reason_key bytea, reason_class smallint, accepted_at timestamptz, delivered_at timestamptz
-) language plpgsql volatile as $f$
-#variable_conflict use_column
+-- Which receipts tell of another recipient than their message's: it is searched for under both.
+create function elsewhere_v1(p_low uuid, p_high uuid, p_ids uuid[], p_group told_v1[]) returns boolean[] language sql volatile
+set enable_seqscan = off set enable_bitmapscan = off set enable_memoize = off as $f$
+select array_agg(m.destination_key <> t.destination_key order by t.ordinality)
+  from unnest(p_group) with ordinality t
+  left join lateral (
+    select e.destination_key from message e
+     where e.id = p_ids[t.ordinality] and e.id between p_low and p_high offset 0) m on true
+$f$;
+
+-- Inserts receipts whose messages are known and locked, and folds what is new: p_new are their places in p_group.
+-- Nobody else writes receipts of a message whose lock is ours: what is not there when the statement begins is new.
+create function tell_v1(
+    p_at timestamptz, p_feed smallint, p_low uuid, p_high uuid, p_ids uuid[], p_elsewhere boolean[], p_group told_v1[],
+    out p_new bigint[], out p_changes changed_v1[]
+) language plpgsql volatile
+set enable_hashjoin = off set enable_mergejoin = off set enable_material = off
+set enable_seqscan = off set enable_bitmapscan = off set enable_memoize = off as $f$
 declare
-  v_n bigint[]; v_ids uuid[]; v_facts integer[]; v_ranks smallint[]; v_reason_keys bytea[]; v_reason_classes smallint[];
-  v_times timestamptz[]; v_transids text[]; v_fingerprints bytea[];
+  v_ids uuid[]; v_facts integer[]; v_ranks smallint[]; v_reason_keys bytea[]; v_reason_classes smallint[];
+  v_times timestamptz[]; v_transids text[]; v_fingerprints bytea[]; v_timeless boolean;
 begin
-  with told as materialized (
-    select v.id, t.*, t.ordinality as n
-      from unnest(p_group) with ordinality t join unnest(p_ids) with ordinality v(id, n) on v.n = t.ordinality
-     where v.id is not null
+  with new as materialized (
+    select distinct on (p_ids[t.ordinality], t.fingerprint) p_ids[t.ordinality] as id, t.ordinality as n, t.*
+      from unnest(p_group) with ordinality t
+      left join lateral (
+        select true as there from receipt r
+         where r.message_id = p_ids[t.ordinality] and r.message_id between p_low and p_high
+           and r.fingerprint = t.fingerprint offset 0) h on true
+     where h.there is null and p_ids[t.ordinality] is not null
+     order by p_ids[t.ordinality], t.fingerprint, t.received_at, t.ordinality
   ),
   ins as (
-    insert into receipt as r (message_id, fingerprint, feed, elsewhere, channel, fact, rank, clash, reason_key, reason_class,
-                              received_at, told_at, status, code, code_key, description, destination, destination_key,
-                              subtid, device, carrier, message_count, transid, raw)
-    select t.id, t.fingerprint, p_feed, m.destination_key <> t.destination_key, t.channel, t.fact, t.rank, t.clash,
+    insert into receipt (message_id, fingerprint, feed, elsewhere, channel, fact, rank, clash, reason_key, reason_class,
+                         received_at, told_at, status, code, code_key, description, destination, destination_key,
+                         subtid, device, carrier, message_count, transid, raw)
+    select t.id, t.fingerprint, p_feed, p_elsewhere[t.n], t.channel, t.fact, t.rank, t.clash,
            t.reason_key, t.reason_class, t.received_at, t.told_at, t.status, t.code, t.code_key, t.description,
            t.destination, t.destination_key, t.subtid, t.device, t.carrier, t.message_count, t.transid, t.raw
-      from told t join message m on m.id = t.id
-     order by t.id, t.fingerprint, t.received_at, t.n
-    on conflict do nothing
-    returning r.message_id, r.fingerprint, r.fact, r.rank, r.reason_key, r.reason_class,
-              coalesce(r.told_at, r.received_at) as at, left(r.transid, 128) as transid
+      from new t
   )
-  select array_agg(i.message_id), array_agg(i.fact), array_agg(i.rank), array_agg(i.reason_key), array_agg(i.reason_class),
-         array_agg(i.at), array_agg(i.transid), array_agg(i.fingerprint),
-         array_agg((select min(t.n) from told t where t.id = i.message_id and t.fingerprint = i.fingerprint))
-    into v_ids, v_facts, v_ranks, v_reason_keys, v_reason_classes, v_times, v_transids, v_fingerprints, v_n
-    from ins i;
-
-  return query select u.n, u.id, null::smallint, null::smallint, null::smallint, null::smallint, null::smallint,
-                      null::bytea, null::smallint, null::timestamptz, null::timestamptz
-                 from unnest(v_n, v_ids) as u(n, id);
+  select array_agg(t.n), array_agg(t.id), array_agg(t.fact), array_agg(t.rank), array_agg(t.reason_key),
+         array_agg(t.reason_class), array_agg(coalesce(t.told_at, t.received_at)), array_agg(left(t.transid, 128)),
+         array_agg(t.fingerprint)
+    into p_new, v_ids, v_facts, v_ranks, v_reason_keys, v_reason_classes, v_times, v_transids, v_fingerprints
+    from new t;
 
   if p_feed <= 4 and v_ids is not null and exists (select from tenant t where t.forwards) then
     perform forward_v1(p_at, v_ids, v_fingerprints, false);
   end if;
 
   -- A receipt without a time of its own happened when it was first heard of, whichever telling was applied first.
-  if exists (select from unnest(p_group) t where t.told_at is null) then
+  if cardinality(p_new) is distinct from cardinality(p_group) and exists (select from unnest(p_group) t where t.told_at is null) then
     with heard as materialized (
-      select v.id, t.fingerprint, min(t.received_at) as at
-        from unnest(p_group) with ordinality t join unnest(p_ids) with ordinality v(id, n) on v.n = t.ordinality
-       where t.told_at is null and v.id is not null
-       group by v.id, t.fingerprint
+      select p_ids[t.ordinality] as id, t.fingerprint, min(t.received_at) as at
+        from unnest(p_group) with ordinality t
+       where t.told_at is null and p_ids[t.ordinality] is not null
+       group by 1, t.fingerprint
     ),
     earlier as (
       update receipt r set received_at = h.at
-        from heard h where r.message_id = h.id and r.fingerprint = h.fingerprint and r.received_at > h.at
+        from heard h
+       where r.message_id = h.id and r.fingerprint = h.fingerprint and r.received_at > h.at
       returning r.message_id, r.fact, r.rank, r.received_at)
     select array_cat(v_ids, array_agg(e.message_id)), array_cat(v_facts, array_agg(e.fact)),
            array_cat(v_ranks, array_agg(e.rank)), array_cat(v_reason_keys, array_agg(null::bytea)),
@@ -269,52 +300,92 @@ begin
       into v_ids, v_facts, v_ranks, v_reason_keys, v_reason_classes, v_times, v_transids from earlier e;
   end if;
   if v_ids is not null then
-    return query select null::bigint, f.* from fold_v1(p_at, v_ids, v_facts, v_ranks, v_reason_keys, v_reason_classes, v_times, v_transids) f;
+    p_changes := fold_v1(p_at, p_low, p_high, v_ids, v_facts, v_ranks, v_reason_keys, v_reason_classes, v_times, v_transids);
   end if;
 end $f$;
 
--- Locks, then tells: for facts whose messages are known from the start.
-create function apply_known_v1(p_at timestamptz, p_feed smallint, p_ids uuid[], p_group told_v1[])
-returns table (
-    n bigint, message_id uuid, tenant smallint, origin smallint, channel smallint, old_state smallint, new_state smallint,
-    reason_key bytea, reason_class smallint, accepted_at timestamptz, delivered_at timestamptz
-) language plpgsql volatile as $f$
+-- Locks, then tells: for facts whose messages are known from the start. Returns what changed.
+create function apply_known_v1(p_at timestamptz, p_feed smallint, p_ids uuid[], p_group told_v1[]) returns changed_v1[]
+language plpgsql volatile as $f$
+declare v_merged uuid[]; v_low uuid; v_high uuid;
 begin
-  if lock_states_v1(p_ids) <> '{}' then
+  select l.p_merged, l.p_low, l.p_high into v_merged, v_low, v_high from lock_states_v1(p_ids) l;
+  if v_merged <> '{}' then
     raise exception 'merged meanwhile' using errcode = 'RX001';     -- the caller looks again
   end if;
-  return query select * from tell_v1(p_at, p_feed, p_ids, p_group);
+  return (select d.p_changes
+            from tell_v1(p_at, p_feed, v_low, v_high, p_ids, elsewhere_v1(v_low, v_high, p_ids, p_group), p_group) d);
+end $f$;
+
+-- The usual group, found by one look at each message: every receipt names a message of ours by its id, comes in under
+-- the URL of its own submission or the tenant's, and tells a transid that is known. For any other group: nothing.
+create function find_issued_v1(p_group told_v1[], out p_ids uuid[], out p_elsewhere boolean[]) language plpgsql volatile
+set enable_seqscan = off set enable_bitmapscan = off set enable_memoize = off as $f$
+declare
+  v_all boolean;
+  v_ids uuid[] := array(select t.candidate from unnest(p_group) t where t.candidate is not null order by t.candidate);
+  v_low uuid := v_ids[1];
+  v_high uuid := v_ids[cardinality(v_ids)];
+begin
+  if cardinality(v_ids) is distinct from cardinality(p_group) then
+    return;
+  end if;
+  select bool_and(coalesce(m.submission_id = coalesce(t.submission_id, m.submission_id) and m.channel <> 14
+                           and (t.transid is null or s.answered), false)),
+         array_agg(t.candidate order by t.ordinality), array_agg(m.destination_key <> t.destination_key order by t.ordinality)
+    into v_all, p_ids, p_elsewhere
+    from unnest(p_group) with ordinality t
+    left join lateral (
+      select i.submission_id, i.channel, i.destination_key from message i
+       where i.id = t.candidate and i.id between v_low and v_high and i.tenant = t.tenant and i.origin = 1 offset 0) m on true
+    left join lateral (
+      select i.transid is not null as answered from message_state i
+       where i.id = t.candidate and i.id between v_low and v_high offset 0) s on true;
+  if v_all is not true then
+    p_ids := null;
+  end if;
 end $f$;
 
 -- Finds the message of each receipt: our id in the correlationid; the submission of the URL with its destination or its
 -- only message; the key. Never by phone number alone. Forged is what comes in under the URL of one submission and names
 -- a message of another, by our id or by its key. An event (channel 14) is no message that arrives: the receipt is of
 -- its child, told apart by channel, flow node and destination; event_id says so where the child is not born yet, too.
-create function find_messages_v1(p_oldest uuid, p_group told_v1[])
-returns table (n bigint, message_id uuid, forged boolean, event_id uuid) language plpgsql volatile as $f$
-#variable_conflict use_column
+create function find_messages_v1(
+    p_oldest uuid, p_group told_v1[], out p_ids uuid[], out p_forged boolean[], out p_events uuid[]
+) language plpgsql volatile set enable_seqscan = off set enable_bitmapscan = off set enable_memoize = off as $f$
 begin
-  return query
-  select t.ordinality, case when e.event_id is null then coalesce(a.id, b.id, c.id) else d.id end,
-         coalesce(coalesce(a.submission_id, c.submission_id) <> t.submission_id, false),
+  select array_agg(case when f.forged then null when f.event_id is null then f.id else f.child_id end order by f.n),
+         array_agg(f.forged order by f.n), array_agg(f.event_id order by f.n)
+    into p_ids, p_forged, p_events
+    from (
+  select t.ordinality as n, coalesce(a.id, b.id, c.id) as id, d.id as child_id,
+         coalesce(coalesce(a.submission_id, c.submission_id) <> t.submission_id, false) as forged,
          e.event_id
     from unnest(p_group) with ordinality t
     left join lateral (
       select m.id, m.submission_id, m.channel from message m
-       where m.id = t.candidate and m.tenant = t.tenant and m.origin = 1) a on true    -- only ids of ours went out
+       where m.id = t.candidate and m.tenant = t.tenant and m.origin = 1 offset 0) a on true    -- only ids of ours went out
     left join lateral (
-      select m.id, m.channel from submission s join message m on m.id between s.first_id and s.last_id and m.submission_id = s.id
-       where a.id is null and s.id = t.submission_id and s.tenant = t.tenant
-         and (s.message_count = 1 or m.destination_key = t.destination_key)
-       order by m.id limit 1) b on true
+      select m.id, m.channel
+        from (select * from submission i where i.id = t.submission_id and i.tenant = t.tenant offset 0) s
+       cross join lateral (
+         select i.id, i.channel from message i
+          where s.message_count = 1 and i.id between s.first_id and s.last_id and i.submission_id = s.id
+         union all
+         select i.id, i.channel from message i
+          where s.message_count > 1 and i.destination_key = t.destination_key and i.id between s.first_id and s.last_id
+            and i.submission_id = s.id
+         limit 1) m
+       where a.id is null offset 0) b on true
     left join lateral (
       -- a flow's node (subtid) tells observed messages apart; what an answer filed (ours, or recorded) is found whatever
       -- node tells of it, and an event's transid (filed without a leg) is that of all its children
       select k.message_id as id, i.channel, case when i.origin <> 2 then i.submission_id end as submission_id
-        from message_key k left join message i on i.id = k.message_id
-       where a.id is null and (b.id is null or t.transid is not null) and k.transid_key = t.transid_key
-         and k.leg_key in (t.issued_leg_key, t.leg_key, '\x00000000000000000000000000000000')
-         and k.tenant = t.tenant and k.message_id >= p_oldest
+        from (select k.* from message_key k
+               where k.transid_key = t.transid_key and k.tenant = t.tenant and k.message_id >= p_oldest
+                 and k.leg_key in (t.issued_leg_key, t.leg_key, '\x00000000000000000000000000000000') offset 0) k
+        left join lateral (select * from message m where m.id = k.message_id offset 0) i on true
+       where a.id is null and (b.id is null or t.transid is not null)
          and (k.leg_key = t.leg_key or i.origin <> 2)
        order by k.leg_key = t.issued_leg_key desc, k.leg_key = t.leg_key desc, k.generation limit 1) c on true
     left join lateral (
@@ -323,7 +394,7 @@ begin
       select k.message_id as id from message_key k
        where e.event_id is not null and k.transid_key = uuid_send(e.event_id)
          and k.leg_key = child_leg_v1(t.channel, t.leg_key) and k.tenant = t.tenant and k.message_id >= p_oldest
-       order by k.generation limit 1) d on true;
+       order by k.generation limit 1) d on true) f;
 end $f$;
 
 -- Gives keys to those who claim them; a key that somebody has stays his. The caller looks who won in its NEXT statement.
@@ -340,20 +411,21 @@ begin
   select current into v_generation from key_generation;
 
   insert into message_key (generation, tenant, transid_key, leg_key, message_id)
+  with ours as materialized (
+    select distinct c.tenant, c.transid_key, c.leg_key from unnest(p_claims) c where c.issued)
   select distinct on (c.transid_key, c.leg_key, c.tenant) v_generation, c.tenant, c.transid_key, c.leg_key, c.message_id
     from unnest(p_claims) with ordinality c
+    left join ours o on o.tenant = c.tenant and o.transid_key = c.transid_key and o.leg_key = c.issued_leg_key
+    left join lateral (
+      select bool_or(k.leg_key = c.leg_key or i.origin <> 2) filter (where k.message_id >= p_oldest) as taken,
+             bool_or(k.leg_key = c.issued_leg_key) as observed
+        from (select x.leg_key, x.message_id from message_key x
+               where not c.issued and x.transid_key = c.transid_key and x.tenant = c.tenant
+                 and x.leg_key in (c.leg_key, c.issued_leg_key) offset 0) k
+        left join lateral (select m.origin from message m where m.id = k.message_id offset 0) i on true) h on true
    where c.issued
-      or not exists (
-           select from message_key k
-            where k.transid_key = c.transid_key and k.tenant = c.tenant and k.message_id >= p_oldest
-              and k.leg_key in (c.leg_key, c.issued_leg_key)
-              and (k.leg_key = c.leg_key or exists (select from message i where i.id = k.message_id and i.origin <> 2)))
-     and (not exists (      -- one of ours in this group is going to have it, unless an observed one has it already
-           select from unnest(p_claims) o
-            where o.issued and o.transid_key = c.transid_key and o.leg_key = c.issued_leg_key and o.tenant = c.tenant)
-       or exists (
-           select from message_key k
-            where k.transid_key = c.transid_key and k.leg_key = c.issued_leg_key and k.tenant = c.tenant))
+      or h.taken is not true
+     and (o.tenant is null or h.observed)      -- one of ours in this group is going to have it, unless an observed one has it
    order by c.transid_key, c.leg_key, c.tenant, c.issued desc, c.ordinality
   on conflict do nothing;                                    -- waits for a birth in flight
 end $f$;
@@ -363,11 +435,11 @@ create function take_over_keys_v1(p_oldest uuid, p_claims claim_v1[]) returns vo
 begin
   with stale as materialized (
     select k.generation, k.transid_key, k.leg_key, k.tenant
-      from unnest(p_claims) c join message_key k
-        on k.transid_key = c.transid_key and k.leg_key = c.leg_key and k.tenant = c.tenant
-     where k.message_id < p_oldest
-     order by k.transid_key, k.leg_key, k.tenant, k.generation
-       for update of k)
+      from (select distinct c.transid_key, c.leg_key, c.tenant from unnest(p_claims) c order by 1, 2, 3) c
+     cross join lateral (
+       select * from message_key x
+        where x.transid_key = c.transid_key and x.leg_key = c.leg_key and x.tenant = c.tenant and x.message_id < p_oldest
+        order by x.generation for update) k)
   update message_key k set message_id = w.message_id
     from (select distinct on (c.transid_key, c.leg_key, c.tenant) c.*
             from unnest(p_claims) with ordinality c order by c.transid_key, c.leg_key, c.tenant, c.issued desc, c.ordinality) w
@@ -385,15 +457,19 @@ begin
   with held as materialized (
     select k.tenant, k.transid_key, k.leg_key, k.message_id, m.destination_key, m.channel, m.parent_id
       from (select distinct c.tenant, c.transid_key from unnest(p_claims) c where c.issued) c
-      join message_key k on k.transid_key = c.transid_key and k.tenant = c.tenant and k.message_id >= p_oldest
-      join message m on m.id = k.message_id and m.origin = 2
+     cross join lateral (
+       select * from message_key x
+        where x.transid_key = c.transid_key and x.tenant = c.tenant and x.message_id >= p_oldest offset 0) k
+     cross join lateral (select * from message o where o.id = k.message_id and o.origin = 2 offset 0) m
   )
   select distinct on (h.message_id) h.message_id, coalesce(k.message_id, c.message_id)
     from held h
     join unnest(p_claims) c on c.issued and c.transid_key = h.transid_key and c.tenant = h.tenant
-    join message m on m.id = c.message_id
-    left join message_key k on m.channel = 14 and k.transid_key = uuid_send(m.id)
-     and k.leg_key = child_leg_v1(h.channel, h.leg_key) and k.tenant = h.tenant
+   cross join lateral (select * from message o where o.id = c.message_id offset 0) m
+    left join lateral (
+      select * from message_key x
+       where m.channel = 14 and x.transid_key = uuid_send(m.id)
+         and x.leg_key = child_leg_v1(h.channel, h.leg_key) and x.tenant = h.tenant offset 0) k on true
    where case when m.channel = 14 then h.parent_id = m.id and k.message_id <> h.message_id   -- another is that child already
               else h.leg_key = c.leg_key or h.destination_key = m.destination_key end
    order by h.message_id, h.leg_key = c.leg_key desc, c.message_id, k.generation;
@@ -406,11 +482,16 @@ begin
   select array_agg(h.id order by h.id), array_agg(h.event_id order by h.id) into v_ids, v_events
     from (with e as materialized (      -- most are no events: their claims must not meet each key of a shared transid
             select distinct c.tenant, c.transid_key, e.id
-              from unnest(p_claims) c join message e on e.id = c.message_id and e.channel = 14 where c.issued)
+              from unnest(p_claims) c
+             cross join lateral (select m.id from message m where m.id = c.message_id and m.channel = 14 offset 0) e
+             where c.issued)
           select distinct on (o.id) o.id, e.id as event_id
             from e
-            join message_key k on k.transid_key = e.transid_key and k.tenant = e.tenant and k.message_id >= p_oldest
-            join message o on o.id = k.message_id and o.origin = 2 and o.parent_id is null
+           cross join lateral (
+             select * from message_key x
+              where x.transid_key = e.transid_key and x.tenant = e.tenant and x.message_id >= p_oldest offset 0) k
+           cross join lateral (
+             select * from message m where m.id = k.message_id and m.origin = 2 and m.parent_id is null offset 0) o
            order by o.id, e.id) h;
   if v_ids is null then
     return;
@@ -438,12 +519,12 @@ end $f$;
 
 -- Makes observed messages tombstones of ours: their receipts are copied, their statistics leave, nothing is moved or
 -- deleted. All are locked, and none is a tombstone yet. Returns what changed of ours.
-create function merge_v1(p_at timestamptz, p_owners uuid[], p_ours uuid[], p_claims claim_v1[])
-returns table (
-    message_id uuid, tenant smallint, origin smallint, channel smallint, old_state smallint, new_state smallint,
-    reason_key bytea, reason_class smallint, accepted_at timestamptz, delivered_at timestamptz
-) language plpgsql volatile as $f$
-#variable_conflict use_column
+create function merge_v1(
+    p_at timestamptz, p_low uuid, p_high uuid, p_owners uuid[], p_ours uuid[], p_claims claim_v1[]
+) returns changed_v1[]
+language plpgsql volatile
+set enable_hashjoin = off set enable_mergejoin = off set enable_material = off
+set enable_seqscan = off set enable_bitmapscan = off set enable_memoize = off as $f$
 declare
   v_ids uuid[]; v_facts integer[]; v_ranks smallint[]; v_reason_keys bytea[]; v_reason_classes smallint[];
   v_times timestamptz[]; v_transids text[]; v_told uuid[]; v_fingerprints bytea[];
@@ -496,32 +577,27 @@ begin
          array_cat(v_transids, array_agg(null::text))
     into v_ids, v_facts, v_ranks, v_reason_keys, v_reason_classes, v_times, v_transids from earlier e;
   if v_ids is not null then
-    return query select * from fold_v1(p_at, v_ids, v_facts, v_ranks, v_reason_keys, v_reason_classes, v_times, v_transids);
+    return fold_v1(p_at, p_low, p_high, v_ids, v_facts, v_ranks, v_reason_keys, v_reason_classes, v_times, v_transids);
   end if;
+  return null;
 end $f$;
 
 -- An answer tells what the platform calls our messages; what was observed under that name becomes ours.
-create function connect_v1(p_at timestamptz, p_claims claim_v1[])
-returns table (
-    message_id uuid, tenant smallint, origin smallint, channel smallint, old_state smallint, new_state smallint,
-    reason_key bytea, reason_class smallint, accepted_at timestamptz, delivered_at timestamptz
-) language plpgsql volatile as $f$
-#variable_conflict use_column
-declare v_oldest uuid; v_owners uuid[]; v_ours uuid[]; v_merged uuid[];
+create function connect_v1(p_at timestamptz, p_claims claim_v1[]) returns changed_v1[] language plpgsql volatile as $f$
+declare v_oldest uuid; v_owners uuid[]; v_ours uuid[]; v_merged uuid[]; v_low uuid; v_high uuid;
 begin
   select first_id into v_oldest from week order by starts_on limit 1;
   perform claim_keys_v1(v_oldest, p_claims);
   perform adopt_v1(v_oldest, p_claims);
   select array_agg(r.owner), array_agg(r.ours) into v_owners, v_ours from find_rivals_v1(v_oldest, p_claims) r;
   if v_owners is null then
-    return;
+    return null;
   end if;
-  v_merged := lock_states_v1(v_owners || array(select c.message_id from unnest(p_claims) c));
+  select l.p_merged, l.p_low, l.p_high into v_merged, v_low, v_high
+    from lock_states_v1(v_owners || v_ours || array(select c.message_id from unnest(p_claims) c)) l;
   select array_agg(v.owner), array_agg(v.id) into v_owners, v_ours
     from unnest(v_owners, v_ours) as v(owner, id) where v.owner <> all (v_merged);
-  if v_owners is not null then
-    return query select * from merge_v1(p_at, v_owners, v_ours, p_claims);
-  end if;
+  return case when v_owners is not null then merge_v1(p_at, v_low, v_high, v_owners, v_ours, p_claims) end;
 end $f$;
 
 -- Births: message and state of each receipt whose own id won its key. The same receipt may stand twice in a group, and a
@@ -548,41 +624,18 @@ begin
   on conflict do nothing;
 end $f$;
 
--- outcome: 1 applied, 2 duplicate, 3 late, 4 forged. Rows without n are what changed.
-create type applied_v1 as (
-    n             bigint,
-    outcome       smallint,
-    message_id    uuid,
-    tenant        smallint,
-    origin        smallint,
-    channel       smallint,
-    old_state     smallint,
-    new_state     smallint,
-    reason_key    bytea,
-    reason_class  smallint,
-    accepted_at   timestamptz,
-    delivered_at  timestamptz
-);
-
--- The whole way of a group: find; claim keys and look again; lock; merge, insert, fold; quarantine; ledger.
--- One call, one transaction, one round trip.
-create function apply_receipts_v1(
-    p_intake uuid, p_at timestamptz, p_feed smallint, p_group told_v1[], p_rejects reject_v1[]
-) returns setof applied_v1 language plpgsql volatile as $f$
-#variable_conflict use_column
-declare
-  v_oldest uuid; v_ids uuid[]; v_events uuid[]; v_forged boolean[]; v_claims claim_v1[]; v_owners uuid[]; v_ours uuid[]; v_merged uuid[];
-  v_joined applied_v1[] := '{}'; v_done applied_v1[];
+-- Finds the messages of a group of which some are new, or are told of before their answer: files keys, then bears.
+create function find_or_bear_v1(
+    p_at timestamptz, p_oldest uuid, p_group told_v1[],
+    out p_ids uuid[], out p_forged boolean[], out p_events uuid[], out p_claims claim_v1[]
+) language plpgsql volatile as $f$
 begin
-  select first_id into v_oldest from week order by starts_on limit 1;
-  select array_agg(case when not f.forged then f.message_id end order by f.n), array_agg(f.forged order by f.n),
-         array_agg(f.event_id order by f.n)
-    into v_ids, v_forged, v_events from find_messages_v1(v_oldest, p_group) f;
+  select f.p_ids, f.p_forged, f.p_events into p_ids, p_forged, p_events from find_messages_v1(p_oldest, p_group) f;
 
   -- Who wants a key: the first of an observed message; and ours, if a receipt tells its transid before its answer did
   -- (or in place of it), so that it can be searched for, and finds the message when it comes alone.
   -- The transid of an event is filed without a leg.
-  select array_agg(w.claim order by w.n) into v_claims from (
+  select array_agg(w.claim order by w.n) into p_claims from (
     select t.ordinality as n,
            (t.tenant, case when v.event_id is null then t.transid_key else uuid_send(v.event_id) end,
             case when v.id is not null then t.issued_leg_key when v.event_id is null then t.leg_key
@@ -590,68 +643,91 @@ begin
             case when v.event_id is null then t.issued_leg_key else child_leg_v1(t.channel, t.leg_key) end,
             coalesce(v.id, t.fresh), v.id is not null, v.event_id)::claim_v1 as claim
       from unnest(p_group) with ordinality t
-      join unnest(v_ids, v_forged, v_events) with ordinality v(id, forged, event_id, n) on v.n = t.ordinality
-      left join message_state s on s.id = v.id
+     cross join lateral (
+       select p_ids[t.ordinality] as id, p_forged[t.ordinality] as forged, p_events[t.ordinality] as event_id offset 0) v
+      left join lateral (select * from message_state m where m.id = v.id offset 0) s on true
      where not v.forged
        and (v.id is null or t.transid is not null and s.transid is null and s.origin = 1)
     union all
     select t.ordinality, (t.tenant, t.transid_key, '\x00000000000000000000000000000000',
-                          '\x00000000000000000000000000000000', v.event_id, true, null)::claim_v1
+                          '\x00000000000000000000000000000000', p_events[t.ordinality], true, null)::claim_v1
       from unnest(p_group) with ordinality t
-      join unnest(v_events, v_forged) with ordinality v(event_id, forged, n) on v.n = t.ordinality
-      join message_state s on s.id = v.event_id
-     where not v.forged and t.transid is not null and s.transid is null) w;
-  if v_claims is not null then
-    perform claim_keys_v1(v_oldest, v_claims);
-    select array_agg(case when not f.forged then f.message_id end order by f.n), array_agg(f.forged order by f.n),
-           array_agg(f.event_id order by f.n)
-      into v_ids, v_forged, v_events from find_messages_v1(v_oldest, p_group) f;
-    if exists (select from unnest(v_ids, v_forged) as v(id, forged) where v.id is null and not v.forged) then
-      perform take_over_keys_v1(v_oldest, v_claims);
-      select array_agg(case when not f.forged then f.message_id end order by f.n) into v_ids
-        from find_messages_v1(v_oldest, p_group) f;
-      if exists (select from unnest(v_ids, v_forged) as v(id, forged) where v.id is null and not v.forged) then
-        raise exception 'a key went away meanwhile' using errcode = 'RX001';     -- the caller looks again
-      end if;
+     cross join lateral (select * from message_state m where m.id = p_events[t.ordinality] offset 0) s
+     where not p_forged[t.ordinality] and t.transid is not null and s.transid is null) w;
+  if p_claims is null then
+    return;
+  end if;
+  perform claim_keys_v1(p_oldest, p_claims);
+  select f.p_ids, f.p_forged, f.p_events into p_ids, p_forged, p_events from find_messages_v1(p_oldest, p_group) f;
+  if exists (select from unnest(p_ids, p_forged) as v(id, forged) where v.id is null and not v.forged) then
+    perform take_over_keys_v1(p_oldest, p_claims);
+    select f.p_ids into p_ids from find_messages_v1(p_oldest, p_group) f;
+    if exists (select from unnest(p_ids, p_forged) as v(id, forged) where v.id is null and not v.forged) then
+      raise exception 'a key went away meanwhile' using errcode = 'RX001';     -- the caller looks again
     end if;
-    perform be_born_v1(p_at, v_oldest, v_ids, v_events, p_group);
-    perform adopt_v1(v_oldest, v_claims);
-    select array_agg(r.owner), array_agg(r.ours) into v_owners, v_ours from find_rivals_v1(v_oldest, v_claims) r;
+  end if;
+  perform be_born_v1(p_at, p_oldest, p_ids, p_events, p_group);
+  perform adopt_v1(p_oldest, p_claims);
+end $f$;
+
+-- The whole way of a group: find; claim keys and look again; lock; merge, insert, fold; quarantine; ledger.
+-- One call, one transaction, one round trip. `outcomes` of the receipts in their order: 1 applied, 2 duplicate, 3 late,
+-- 4 forged; `messages`: whose they are.
+create function apply_receipts_v1(
+    p_intake uuid, p_at timestamptz, p_feed smallint, p_group told_v1[], p_rejects reject_v1[],
+    out outcomes smallint[], out messages uuid[], out changes changed_v1[]
+) language plpgsql volatile as $f$
+declare
+  v_oldest uuid; v_elsewhere boolean[]; v_events uuid[]; v_forged boolean[]; v_claims claim_v1[];
+  v_owners uuid[]; v_ours uuid[]; v_merged uuid[]; v_low uuid; v_high uuid; v_new bigint[]; v_changes changed_v1[];
+  v_size integer := coalesce(cardinality(p_group), 0); v_applied integer; v_late integer := 0; v_forgeries integer := 0;
+  v_rejects integer := coalesce(cardinality(p_rejects), 0);
+begin
+  select first_id into v_oldest from week order by starts_on limit 1;
+  select f.p_ids, f.p_elsewhere into messages, v_elsewhere from find_issued_v1(p_group) f;
+  if messages is null then
+    select f.p_ids, f.p_forged, f.p_events, f.p_claims into messages, v_forged, v_events, v_claims
+      from find_or_bear_v1(p_at, v_oldest, p_group) f;
+    v_elsewhere := null;
+    if v_claims is not null then
+      select array_agg(r.owner), array_agg(r.ours) into v_owners, v_ours from find_rivals_v1(v_oldest, v_claims) r;
+    end if;
   end if;
 
-  v_merged := lock_states_v1(v_ids || v_owners || v_ours);
-  if v_ids && v_merged then
-    raise exception 'merged meanwhile' using errcode = 'RX001';     -- the caller looks again
+  select l.p_merged, l.p_low, l.p_high into v_merged, v_low, v_high
+    from lock_states_v1(messages || v_owners || v_ours) l;
+  if v_merged <> '{}' then
+    if messages && v_merged then
+      raise exception 'merged meanwhile' using errcode = 'RX001';     -- the caller looks again
+    end if;
+    select array_agg(v.owner), array_agg(v.id) into v_owners, v_ours
+      from unnest(v_owners, v_ours) as v(owner, id) where v.owner <> all (v_merged);
   end if;
-  select array_agg(v.owner), array_agg(v.id) into v_owners, v_ours
-    from unnest(v_owners, v_ours) as v(owner, id) where v.owner <> all (v_merged);
   if v_owners is not null then
-    v_joined := array(
-      select (null, null, c.message_id, c.tenant, c.origin, c.channel, c.old_state, c.new_state, c.reason_key,
-              c.reason_class, c.accepted_at, c.delivered_at)::applied_v1
-        from merge_v1(p_at, v_owners, v_ours, v_claims) c);
+    changes := merge_v1(p_at, v_low, v_high, v_owners, v_ours, v_claims);
     -- what this group had found as observed has become ours just now
-    select array_agg(coalesce(o.id, v.id) order by v.n) into v_ids
-      from unnest(v_ids) with ordinality v(id, n) left join unnest(v_owners, v_ours) as o(owner, id) on o.owner = v.id;
+    select array_agg(coalesce(o.id, v.id) order by v.n) into messages
+      from unnest(messages) with ordinality v(id, n) left join unnest(v_owners, v_ours) as o(owner, id) on o.owner = v.id;
   end if;
 
-  with done as materialized (select * from tell_v1(p_at, p_feed, v_ids, p_group)),
-  told as (
-    select t.ordinality as n,
-           (case when v.forged then 4 when d.n is null then 2 when t.submission_id < v_oldest then 3 else 1 end)::smallint as outcome,
-           v.id, t.tenant, t.channel
-      from unnest(p_group) with ordinality t
-      join unnest(v_ids, v_forged) with ordinality v(id, forged, n) on v.n = t.ordinality
-      left join done d on d.n = t.ordinality
-  )
-  select array_agg(x::applied_v1) into v_done from (
-    select n, outcome, id, tenant, null::smallint, channel, null::smallint, null::smallint, null::bytea, null::smallint,
-           null::timestamptz, null::timestamptz from told
-    union all
-    select null, null, message_id, tenant, origin, channel, old_state, new_state, reason_key, reason_class, accepted_at, delivered_at
-      from done where n is null) x;
+  select d.p_new, d.p_changes into v_new, v_changes
+    from tell_v1(p_at, p_feed, v_low, v_high, messages,
+                 coalesce(v_elsewhere, elsewhere_v1(v_low, v_high, messages, p_group)), p_group) d;
+  changes := array_cat(changes, v_changes);
+  v_applied := coalesce(cardinality(v_new), 0);
+  if v_applied = v_size and v_events is null and v_forged is null then
+    outcomes := array_fill(1::smallint, array[v_size]);
+  else
+    select array_agg(o.outcome order by o.n), count(*) filter (where o.outcome = 1), count(*) filter (where o.outcome = 3),
+           count(*) filter (where o.outcome = 4)
+      into outcomes, v_applied, v_late, v_forgeries
+      from (select t.ordinality as n,
+                   (case when v_forged[t.ordinality] then 4 when d.n is null then 2
+                         when t.submission_id < v_oldest then 3 else 1 end)::smallint as outcome
+              from unnest(p_group) with ordinality t left join unnest(v_new) as d(n) on d.n = t.ordinality) o;
+  end if;
 
-  if true = any(v_forged) or cardinality(p_rejects) > 0 then
+  if v_forgeries + v_rejects > 0 then
     insert into quarantine as q (week, digest, tenant, submission_id, reason, detail, body, headers, first_at, last_at, told)
     select date_trunc('week', p_at at time zone 'UTC')::date, r.digest, r.tenant, (array_agg(r.submission_id))[1],
            min(r.reason), min(r.detail), (array_agg(r.body))[1], (array_agg(r.headers))[1]::jsonb, min(r.at), max(r.at), count(*)
@@ -659,8 +735,7 @@ begin
             union all
             select t.tenant, t.fingerprint, t.submission_id, 'forged',
                    'came in under the URL of one submission and claims a message of another', t.raw, '{}', t.received_at
-              from unnest(p_group) with ordinality t
-              join unnest(v_forged) with ordinality v(forged, n) on v.n = t.ordinality where v.forged) r
+              from unnest(p_group) with ordinality t where v_forged[t.ordinality]) r
      group by r.digest, r.tenant
      order by r.digest, r.tenant
     on conflict (digest, tenant, week) do update
@@ -668,10 +743,6 @@ begin
   end if;
 
   insert into intake (id, feed, at, received, applied, duplicate, quarantined, forged, late)
-  select p_intake, p_feed, p_at, count(*) filter (where d.n is not null) + coalesce(cardinality(p_rejects), 0),
-         count(*) filter (where d.outcome = 1), count(*) filter (where d.outcome = 2), coalesce(cardinality(p_rejects), 0),
-         count(*) filter (where d.outcome = 4), count(*) filter (where d.outcome = 3)
-    from unnest(v_done) d;
-
-  return query select d.* from unnest(v_joined || v_done) d;
+  values (p_intake, p_feed, p_at, v_size + v_rejects, v_applied, v_size - v_applied - v_late - v_forgeries, v_rejects,
+          v_forgeries, v_late);
 end $f$;

@@ -33,7 +33,7 @@ NAME = "receiver"
 SOCKET_BYTES = 100
 SOCKET_ELSEWHERE = "/tmp/receiver-"  # where the data folder's own path is too long
 UNFINISHED = "postgres.new-"
-# A start after a crash replays at most max_wal_size, 1 GB: well under a minute on a slow disk.
+# A start after a crash replays at most max_wal_size, 2 GB: half a minute at 75 MB/s, measured on busy cores.
 START_SECONDS = 300.0
 # A fast stop writes one checkpoint, at most the shared buffers; an immediate one writes and loses nothing.
 STOPS = (("fast", 60), ("immediate", 20))
@@ -56,6 +56,12 @@ SETTINGS = {
     "full_page_writes": "on",
     "synchronous_commit": "on",
     "wal_compression": "on",
+    # A checkpoint after each gigabyte of log, not each half: after one every page that changes is logged as a whole.
+    # More would make the start after a crash longer. A file of the log that is used again costs no new file, for which
+    # all writers wait; none is made in advance, so where little comes in little disk is taken.
+    "max_wal_size": "2GB",
+    "min_wal_size": "1GB",
+    "checkpoint_timeout": "15min",
     "timezone": "UTC",
     "log_timezone": "UTC",
     # An error's text, detail and statement can hold phone numbers, and are told to the client who caused it.

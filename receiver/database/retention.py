@@ -35,16 +35,17 @@ select p.relname as parent, c.relname as name, i.inhdetachpending as half_way
  where c.relname = any($1::text[])
 """
 
-# Whoever waits for a lock makes all later ones wait behind. So we look first whether somebody has a table for long,
-# and then wait 50 ms for each, 150 ms for all of them.
+# Whoever waits for a lock makes all later ones wait behind. So we look first whether somebody has a table for long, and
+# then wait 50 ms for each and 150 ms for all of them; where groups take longer than that, up to 200 and 300 ms.
+FIRST_PATIENCE, LAST_PATIENCE, MORE_FOR_ALL = 50, 200, 100
 IN_USE = """
 select count(*) from pg_locks l join pg_stat_activity a on a.pid = l.pid
  where l.relation = any($1::text[]::regclass[]) and l.pid <> pg_backend_pid()
    and l.database = (select oid from pg_database where datname = current_database())
    and a.xact_start < clock_timestamp() - interval '500 ms'
 """
-SHORT_LOCKS = "set local lock_timeout = '50ms'"
-SHORT_STATEMENTS = "set local statement_timeout = '150ms'"
+SHORT_LOCKS = "set local lock_timeout = '{0}ms'"
+SHORT_STATEMENTS = "set local statement_timeout = '{0}ms'"
 LONG_STATEMENTS = f"set local statement_timeout = '{int(LONG_SECONDS)}s'"
 LOCK = "lock table {0} in access exclusive mode"
 DETACH = "alter table {0} detach partition {1}"
@@ -99,7 +100,11 @@ DROP_GENERATION = "delete from past_generation where number = $1"
 
 
 class InUse(Exception):
-    """A long transaction has one of the tables: nobody is made to wait behind us, so try again later."""
+    """A table is in use: try again later. `waited`: it was not for long, and a little more patience may do."""
+
+    def __init__(self, *, waited: bool) -> None:
+        super().__init__("in use")
+        self.waited = waited
 
 
 async def try_lock(connection: Connection) -> bool:
@@ -137,8 +142,8 @@ async def clear_unsent(connection: Connection, week: date) -> int:
     return gone
 
 
-async def detach_week(connection: Connection, week: date) -> None:
-    """Takes the week out, all its tables at once.
+async def detach_week(connection: Connection, week: date, patience: int = FIRST_PATIENCE) -> None:
+    """Takes the week out, all its tables at once; waits `patience` ms for each lock, 100 ms more for all of them.
 
     From the commit on a receipt of a message of that week is late. Weeks go in order, oldest first. Raises InUse.
     """
@@ -149,18 +154,18 @@ async def detach_week(connection: Connection, week: date) -> None:
             await _within(connection, [FINISH.format(row["parent"], row["name"])], transaction=False)
     attached = [row for row in partitions if not row["half_way"]]
     if await connection.fetchval(IN_USE, list(TABLES)):
-        raise InUse
+        raise InUse(waited=False)
     try:
         async with connection.transaction():
-            await connection.execute(SHORT_LOCKS)
+            await connection.execute(SHORT_LOCKS.format(patience))
             await connection.execute(ONE_AT_A_TIME)
-            await connection.execute(SHORT_STATEMENTS)
+            await connection.execute(SHORT_STATEMENTS.format(patience + MORE_FOR_ALL))
             await connection.execute(LOCK.format(", ".join(f"only {table}" for table in TABLES)))
             for row in attached:
                 await connection.execute(DETACH.format(row["parent"], row["name"]))
             await connection.execute(TAKE_OUT, week)
     except (asyncpg.LockNotAvailableError, asyncpg.QueryCanceledError) as error:
-        raise InUse from error
+        raise InUse(waited=True) from error
 
 
 async def drop_week(connection: Connection, week: date) -> None:
@@ -191,7 +196,7 @@ async def drop_generation(connection: Connection, number: int) -> None:
             await connection.execute(LONG_STATEMENTS)
             await connection.execute(MOVE_YOUNG, number, timeout=LONG_SECONDS)
         if await connection.fetchval(IN_USE, ["message_key"]):
-            raise InUse
+            raise InUse(waited=False)
         await _within(connection, [LOCK.format("only message_key"), DETACH.format("message_key", name)])
     async with connection.transaction():
         await connection.execute(LONG_STATEMENTS)
@@ -218,15 +223,15 @@ async def _counts(connection: Connection, query: str) -> Sequence[int]:
 
 
 async def _within(connection: Connection, statements: Sequence[str], *, transaction: bool = True) -> None:
-    """Runs statements that wait 50 ms for a lock at most. Raises InUse where that is too short."""
+    """Runs statements that wait 200 ms for a lock at most. Raises InUse where that is too short."""
     try:
         if transaction:
             async with connection.transaction():
-                await connection.execute(SHORT_LOCKS)
+                await connection.execute(SHORT_LOCKS.format(LAST_PATIENCE))
                 for statement in statements:
                     await connection.execute(statement)
             return
-        await connection.execute(SHORT_LOCKS.replace("set local", "set"))
+        await connection.execute(SHORT_LOCKS.format(LAST_PATIENCE).replace("set local", "set"))
         try:
             for statement in statements:
                 await connection.execute(statement)
@@ -234,4 +239,4 @@ async def _within(connection: Connection, statements: Sequence[str], *, transact
             if not connection.is_closed():
                 await connection.execute("reset lock_timeout")
     except asyncpg.LockNotAvailableError as error:
-        raise InUse from error
+        raise InUse(waited=True) from error

@@ -10,8 +10,8 @@ from receiver.ids import Digest, MessageId, TenantId
 from receiver.messages.changes import Change, change_of
 from receiver.messages.told import Feed, Told
 
-APPLY_KNOWN = "select * from apply_known_v1($1, $2, $3, $4::told_v1[])"
-CONNECT = "select * from connect_v1($1, $2::claim_v1[])"
+APPLY_KNOWN = "select apply_known_v1($1, $2, $3, $4::told_v1[])"
+CONNECT = "select connect_v1($1, $2::claim_v1[])"
 
 # A deadlock's loser, and one that met a merge, look again; both are rare, and ten times in a row is a fault.
 MOST_TRIES = 10
@@ -22,8 +22,8 @@ async def apply_known(
     connection: Connection, at: datetime, feed: Feed, ids: Sequence[MessageId], group: Sequence[Told]
 ) -> list[Change]:
     """Applies facts whose messages are known, inside the caller's transaction; returns what changed."""
-    rows = await connection.fetch(APPLY_KNOWN, at, feed, ids, group)
-    return [change_of(row) for row in rows if row["n"] is None]
+    changes = await connection.fetchval(APPLY_KNOWN, at, feed, ids, group)
+    return [change_of(change) for change in changes or ()]
 
 
 async def connect(
@@ -39,7 +39,7 @@ async def connect(
     if not keys:
         return []
     claims = [(tenant, transid, leg, leg, message, True, None) for transid, leg, message in keys]
-    return [change_of(row) for row in await connection.fetch(CONNECT, at, claims)]
+    return [change_of(change) for change in await connection.fetchval(CONNECT, at, claims) or ()]
 
 
 def may_try_again(error: asyncpg.PostgresError) -> bool:

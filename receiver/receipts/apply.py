@@ -60,14 +60,11 @@ async def apply_once(
     rejects: Sequence[Reject] = (),
 ) -> Applied:
     """`apply` without a second try, for one who holds a transaction open: it may be taken back."""
-    rows = await connection.fetch(APPLY, intake, at, feed, group, rejects)
-    results = [""] * len(group)
-    messages: list[MessageId | None] = [None] * len(group)
-    changes = []
-    for row in rows:
-        if row["n"] is None:
-            changes.append(change_of(row))
-        else:
-            results[row["n"] - 1] = RESULTS[row["outcome"]]
-            messages[row["n"] - 1] = row["message_id"]
-    return Applied(results, changes, messages)
+    row = await connection.fetchrow(APPLY, intake, at, feed, group, rejects)
+    assert row is not None
+    outcomes, messages, changes = row
+    return Applied(
+        [RESULTS[outcome] for outcome in outcomes or ()],
+        [change_of(change) for change in changes or ()],
+        messages or [],
+    )

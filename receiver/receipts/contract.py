@@ -12,7 +12,7 @@ OPERATIONS: Sequence[Operation] = (
         "tell_receipts",
         "The platform's receipts. 200 only once they are durable, understood or not.",
         {
-            200: ("Durable.", "text/plain"),
+            200: ("Durable. Without a body.", None),
             401: ("No token of ours, or not the header or signature that the tenant asks for.", "text/plain"),
             413: ("Over the limit.", "text/plain"),
             503: ("Not durable: tell it again.", "text/plain"),

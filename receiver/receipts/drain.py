@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import logging
 import random
-import sqlite3
 import time
 from collections.abc import Callable
 from uuid import UUID
@@ -26,11 +25,11 @@ from receiver.receipts.spool import Spool
 log = logging.getLogger("receiver.spool")
 
 LOOK_SECONDS = 5.0  # between two looks for what the dead left behind
-UNIT_SECONDS = 10.0  # for a unit, and a second more for each further group of receipts in it
+UNIT_SECONDS = 7.0  # for a unit, and a second more for each group of receipts in it
 PROBE_SECONDS = 2.0
+UNOPENED_SECONDS = 0.25
 LONGEST_PAUSE = 2.0  # between two tries of a unit that Postgres did not take
 PATIENT_TRIES = 5  # of a unit with a good receipt that finds no way in: then it goes to quarantine
-NOT_NOW = (asyncpg.PostgresError, sqlite3.Error, *NOT_THERE)
 
 
 class NoWayIn(Exception):
@@ -41,10 +40,21 @@ class Drain:
     """A worker: drains what this process spooled, and takes over what dead processes left behind."""
 
     def __init__(
-        self, pool: Pool, tenants: Tenants, spool: Spool, breaker: Breaker, live: Callable[[], bool] = lambda: False
+        self,
+        pool: Pool,
+        tenants: Tenants,
+        spool: Spool,
+        breaker: Breaker,
+        *,
+        live: Callable[[], bool] = lambda: False,
+        opened: Callable[[], bool] = lambda: True,
     ) -> None:
-        """`live` tells whether live receipts wait: then a unit is followed by a rest as long as it took."""
-        self._pool, self._tenants, self._spool, self._breaker, self._live = pool, tenants, spool, breaker, live
+        """`live` tells whether live receipts wait: then a unit is followed by a rest as long as it took.
+
+        `opened` tells whether the database has been found good since the start: before, nothing is drained.
+        """
+        self._pool, self._tenants, self._spool, self._breaker = pool, tenants, spool, breaker
+        self._live, self._opened = live, opened
         self._closing = asyncio.Event()
         self._last_failure: str | None = None
         self._failures = 0
@@ -57,6 +67,9 @@ class Drain:
             if time.monotonic() - looked >= LOOK_SECONDS:
                 looked = time.monotonic()
                 await self._spool.look()
+            if not self._opened():
+                await self._rest(UNOPENED_SECONDS)
+                continue
             await self._breaker.until_closed_or(self._closing)
             if self._closing.is_set():
                 return
@@ -64,7 +77,7 @@ class Drain:
             self._spool.filled.clear()
             try:
                 went = await self._one()
-            except (*NOT_NOW, NoWayIn) as error:
+            except Exception as error:  # dying of what lies on the disk, we would die at each start
                 self._failures += 1
                 self._tell_failure(error)
                 await self._rest(min(0.1 * 2**self._failures, LONGEST_PAUSE) * random.uniform(0.5, 1.0))

@@ -15,7 +15,7 @@ from uuid import UUID
 import asyncpg
 
 from receiver import metrics
-from receiver.database.pool import Connection, Pool
+from receiver.database.pool import PASSING, Connection, Pool
 from receiver.ids import Digest, TenantId, new_id
 from receiver.messages.store import MERGED_MEANWHILE, MOST_TRIES, may_try_again
 from receiver.messages.told import Feed, Reject, Told
@@ -26,8 +26,7 @@ log = logging.getLogger("receiver.intake")
 
 GROUP = 256  # receipts in one statement: 6 ms of work in the database
 
-# Not the receipt's fault: connection, rollback, resources, operator, read-only, object in use, system.
-NOT_THE_RECEIPT = ("08", "25", "40", "53", "55", "57", "58")
+NOT_THE_RECEIPT = PASSING
 # What a database, or the way to it, says of a receipt that it can't take.
 REFUSALS = (asyncpg.PostgresError, ValueError, TypeError, OverflowError)
 REFUSED = "database_refused"  # the reason in the quarantine

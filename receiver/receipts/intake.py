@@ -49,7 +49,7 @@ class _Item:
 
     def __init__(self, arrival: Arrival, reading: Reading | None, done: asyncio.Future[None]) -> None:
         self.arrival, self.reading, self.done = arrival, reading, done
-        if reading is None:
+        if reading is None or (len(reading.receipts) == 1 and not reading.rejects):
             self.size, self.bytes = 1, len(arrival.body)
         else:
             self.size = len(reading.receipts) + len(reading.rejects)

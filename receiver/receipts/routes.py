@@ -11,9 +11,11 @@ import logging
 import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from prometheus_client import Counter
 from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
@@ -26,6 +28,7 @@ from receiver.access.tokens import NotifyToken, NotifyTokens
 from receiver.platform.retries import tells_again
 from receiver.receipts.arrival import Arrival
 from receiver.receipts.intake import Intake, NotDurable
+from receiver.receipts.patience import Patience
 from receiver.receipts.receipt import Source, read
 
 log = logging.getLogger("receiver.notify")
@@ -38,14 +41,16 @@ Answer = tuple[dict[str, Any], dict[str, Any]]
 
 
 def _answer(status: int, text: bytes, *headers: tuple[bytes, bytes]) -> Answer:
-    base = [(b"content-type", b"text/plain"), (b"content-length", b"%d" % len(text)), *headers]
+    base = [(b"content-length", b"%d" % len(text)), *headers]
+    if text:
+        base.append((b"content-type", b"text/plain"))
     return (
         {"type": "http.response.start", "status": status, "headers": base},
         {"type": "http.response.body", "body": text},
     )
 
 
-STORED = _answer(200, b"stored\n")
+STORED = _answer(200, b"")  # the server would hand a text to the kernel in a call of its own: a tenth of the whole
 READY = _answer(200, b"ready\n")
 TOO_LARGE = _answer(413, b"the body is over the limit\n", (b"connection", b"close"))
 NOT_NOW = _answer(503, b"not stored: tell it again\n", (b"retry-after", RETRY_SECONDS))
@@ -81,6 +86,7 @@ class NotifyDoor:
     ) -> None:
         self._tokens, self._tenant_of, self._intake, self._max_body = tokens, tenant_of, intake, max_body
         self._refusals = Refusals()
+        self._patience = Patience(BODY_SECONDS)
 
     def routes(self) -> list[Route]:
         """Any path below /notify, any method: a 404 or a 405 would lose a receipt for ever, a 401 is told again."""
@@ -99,8 +105,7 @@ class NotifyDoor:
             answer = NOT_NOW
         if answer is None:
             return
-        status = answer[0]["status"]
-        metrics.NOTIFY_RESPONSES.labels(str(status), "yes" if tells_again(status) else "no").inc()
+        _answers_with(answer[0]["status"]).inc()
         await send(answer[0])
         await send(answer[1] if scope["method"] != "HEAD" else {"type": "http.response.body", "body": b""})
 
@@ -114,11 +119,10 @@ class NotifyDoor:
         if not tenant.protection.header_is_good(scope["headers"]):
             return self._refuse(Refusal.HEADER, token.tenant)
         try:
-            async with asyncio.timeout(BODY_SECONDS):
-                body = await self._body(receive)
+            body = await self._body(receive)
         except _TooLarge:
             return TOO_LARGE
-        except (TimeoutError, asyncio.CancelledError):
+        except asyncio.CancelledError:
             return NOT_NOW  # half a body, and the server ends or nothing more comes: it is told again
         if body is None:
             return None  # the other side went away in the middle: nobody to answer
@@ -159,17 +163,21 @@ class NotifyDoor:
 
     async def _body(self, receive: Receive) -> bytes | None:
         parts, size = [], 0
-        while True:
-            event = await receive()
-            if event["type"] == "http.disconnect":
-                return None
-            part = event.get("body", b"")
-            size += len(part)
-            if size > self._max_body:
-                raise _TooLarge
-            parts.append(part)
-            if not event.get("more_body"):
-                return parts[0] if len(parts) == 1 else b"".join(parts)
+        waiting = self._patience.begin()
+        try:
+            while True:
+                event = await receive()
+                if event["type"] == "http.disconnect":
+                    return None
+                part = event.get("body", b"")
+                size += len(part)
+                if size > self._max_body:
+                    raise _TooLarge
+                parts.append(part)
+                if not event.get("more_body"):
+                    return parts[0] if len(parts) == 1 else b"".join(parts)
+        finally:
+            self._patience.end(waiting)
 
 
 class _TooLarge(Exception):
@@ -178,11 +186,16 @@ class _TooLarge(Exception):
 
 def _is_whole(body: bytes, headers: list[tuple[bytes, bytes]]) -> bool:
     """Whether this is the body that was announced: after an `Upgrade` the server hands us none of it."""
-    announced = dict(headers)
-    length = announced.get(b"content-length")
-    if length is not None:
-        return length.isdigit() and int(length) == len(body)
-    return bool(body) or not (b"transfer-encoding" in announced or b"upgrade" in announced)
+    for name, value in headers:
+        if name == b"content-length":
+            return value.isdigit() and int(value) == len(body)
+    return bool(body) or not any(name in (b"transfer-encoding", b"upgrade") for name, _ in headers)
+
+
+@cache
+def _answers_with(status: int) -> Counter:
+    """The count of the answers with this status."""
+    return metrics.NOTIFY_RESPONSES.labels(str(status), "yes" if tells_again(status) else "no")
 
 
 def _log_fault(error: Exception) -> None:

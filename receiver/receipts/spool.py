@@ -44,10 +44,12 @@ class Spool:
         self._own: Held | None = None
         self._taken: list[Held] = []
         self._skipped: set[UUID] = set()
+        self._unusable: set[UUID] = set()
         self.foreign: set[UUID] = set()
         """Files of another installation, which are left alone."""
         self._trouble: str | None = "it has not been opened"
-        self._size = 0
+        self._refusal: str | None = None
+        self._size, self._aside = 0, 0
         self._appending: asyncio.Future[None] | None = None
         self._own_thread = ThreadPoolExecutor(1, "spool")
         self._other_thread = ThreadPoolExecutor(1, "spools of others")
@@ -89,9 +91,12 @@ class Spool:
             said.append(f"the spool {self.folder} can't be used: {self._trouble}")
         elif self._size >= self._most_bytes * RECHECK_PART:
             said.append("the spool is full (RECEIVER_SPOOL_MB)")
-        with contextlib.suppress(OSError):
-            if aside := len(spool_folder.set_aside(self.folder)):
-                said.append(f"{aside} damaged spool files were set aside in {self.folder}")
+        if self._aside:
+            said.append(f"{self._aside} damaged spool files were set aside in {self.folder}")
+        if self._unusable:
+            said.append(
+                f"{len(self._unusable)} spool files in {self.folder} can't be opened: see spool_not_taken in the log"
+            )
         if self.foreign:
             said.append(
                 f"{len(self.foreign)} spool files in {self.folder} belong to another RECEIVER_SECRET: left alone"
@@ -111,8 +116,11 @@ class Spool:
             await self._append(key, arrivals)
         except NotSpooled as error:
             metrics.SPOOL_REFUSED.inc(len(arrivals))
-            log.error("not_spooled", extra={"bodies": len(arrivals), "reason": str(error)})  # noqa: TRY400
+            if self._refusal != str(error):  # the first of a row
+                log.error("not_spooled", extra={"reason": str(error)})  # noqa: TRY400
+            self._refusal = str(error)
             raise
+        self._refusal = None
         metrics.SPOOLED.inc(len(arrivals))
         self.filled.set()
 
@@ -133,9 +141,10 @@ class Spool:
         if not self.folder.is_dir():
             return
         known = {held.identity for held in self._held()} | self._skipped | self.foreign
-        found = await self._in(self._other_thread, lambda: take_orphans(self.folder, known, self._installations))
+        told, ours = self._unusable, self._installations
+        found = await self._in(self._other_thread, lambda: take_orphans(self.folder, known, told, ours))
         self._taken += found.orphans
-        self._skipped |= found.unusable
+        self._unusable = found.unusable
         self.foreign |= found.foreign
         self._size = await self._in(self._own_thread, self._measure)
 
@@ -227,6 +236,7 @@ class Spool:
         return made
 
     def _measure(self) -> int:
+        self._aside = len(spool_folder.set_aside(self.folder))
         free = self._own.file.free_bytes() if self._own and not self._own.file.is_broken else 0
         return spool_folder.bytes_on_disk(self.folder) - free
 
@@ -241,6 +251,7 @@ class Spool:
             self._taken.remove(held)
         try:
             await self._in(self._other_thread, held.leave)
+            self._size = await self._in(self._own_thread, self._measure)
         except OSError as error:
             self._skipped.add(held.identity)
             self._say(error)

@@ -54,7 +54,7 @@ class Found:
     foreign: set[UUID] = field(default_factory=set)
     """Of another installation: left alone."""
     unusable: set[UUID] = field(default_factory=set)
-    """Not readable by us, or set aside at once."""
+    """Not readable by us, or not now: looked at again."""
 
 
 def installation_of(secret: str) -> bytes:
@@ -62,8 +62,11 @@ def installation_of(secret: str) -> bytes:
     return hashlib.sha256(b"receiver spool\0" + secret.encode()).digest()[:8]
 
 
-def take_orphans(folder: Path, known: set[UUID], installations: Sequence[bytes]) -> Found:
-    """Takes every file that nobody holds, but the known ones. Raises OSError for a folder that can't be read."""
+def take_orphans(folder: Path, known: set[UUID], told: set[UUID], installations: Sequence[bytes]) -> Found:
+    """Takes every file that nobody holds, but the known ones. Raises OSError for a folder that can't be read.
+
+    Of those in `told` nothing new is logged.
+    """
     found = Found()
     spool_folder.tidy(folder)
     for identity in spool_folder.files(folder):
@@ -72,7 +75,8 @@ def take_orphans(folder: Path, known: set[UUID], installations: Sequence[bytes])
         try:
             _take(folder, identity, installations, found)
         except (OSError, sqlite3.Error) as error:  # no right to it, or busy: the others may still be drained
-            log.error("spool_not_taken", extra={"spool": str(identity), "reason": str(error)})  # noqa: TRY400
+            if identity not in told:
+                log.error("spool_not_taken", extra={"spool": str(identity), "reason": str(error)})  # noqa: TRY400
             found.unusable.add(identity)
     return found
 

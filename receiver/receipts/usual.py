@@ -19,8 +19,9 @@ from receiver.receipts.texts import NAMES, Texts
 MOST_BYTES = 4096  # so that the keys of all shapes together take a megabyte at most
 MOST_SHAPES = 256
 
-_decode = msgspec.json.Decoder(dict[str, dict[str, str | dict[str, str]]]).decode
-_INFO = "deliveryInfo"
+_decode = msgspec.json.Decoder(dict[str, str | dict[str, str | dict[str, str]]]).decode
+_NOTIFICATION, _INFO = "deliveryInfoNotification", "deliveryInfo"
+_NOT_BESIDE = frozenset([_NOTIFICATION.lower(), _INFO.lower()])  # a second of these is to be weighed
 _ELSEWHERE = frozenset(["address", "link", "resourceurl"])  # where OneAPI's hubs put what is looked for there
 
 
@@ -43,12 +44,14 @@ def usual(body: bytes) -> tuple[Texts, bytes] | None:
         return None
     try:
         wrapped = _decode(body)
-        outer: dict[str, Any] = wrapped["deliveryInfoNotification"]
+        outer: Any = wrapped.pop(_NOTIFICATION)
+        if type(outer) is not dict or (wrapped and not _NOT_BESIDE.isdisjoint(map(str.lower, wrapped))):
+            return None
         info = outer.pop(_INFO)
         if type(info) is not dict:
             return None
         shape = _shape(len(outer), *outer, *info)
-        if shape is None or len(wrapped) > 1:
+        if shape is None:
             return None
         values = [*outer.values(), *info.values()]
         texts = shape.texts([*map(str.strip, values), ""])

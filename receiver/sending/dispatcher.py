@@ -126,14 +126,12 @@ class Dispatcher:
     async def _claim_until_closed(self) -> None:
         while not self._closing:
             self._wake.clear()
-            if not self._claims_outbox:
-                await self._wake.wait()
-                continue
             claimed = 0
             try:
                 if self._tidying.is_due():
-                    await self._tidying.tidy()
-                claimed = await self._claim()
+                    await (self._tidying.tidy() if self._claims_outbox else self._tidying.look())
+                if self._claims_outbox:
+                    claimed = await self._claim()
             except (asyncpg.PostgresError, *NOT_THERE) as error:
                 log.warning("outbox_unreachable", extra={"reason": type(error).__name__})
             if not claimed:

@@ -56,7 +56,9 @@ class Tidying:
             loads = await claims.load(connection, [c.submission_id for c in found]) if found else []
             depths = {row["tenant"]: row["messages"] for row in await connection.fetch(outbox.DEPTH)}
             held_up = await lanes.in_trouble(connection)
-        self._show(depths, held_up)
+        for tenant, name in self._tenants.names.items():
+            metrics.OUTBOX.labels(name).set(depths.get(tenant, 0))
+        self._show(held_up)
         if len(found) == MOST_AT_ONCE:
             self._last = None
         unsent: list[Work] = []
@@ -75,10 +77,16 @@ class Tidying:
         if await self._resending.resend_due():
             self._last = None
 
-    def _show(self, depths: dict[int, int], held_up: list[lanes.Held]) -> None:
+    async def look(self) -> None:
+        """Sees which lanes are held up, and touches nothing: for a process that sends only in line."""
+        self._last = asyncio.get_running_loop().time()
+        async with self._pool.acquire() as connection:
+            held_up = await lanes.in_trouble(connection)
+        self._show(held_up)
+
+    def _show(self, held_up: list[lanes.Held]) -> None:
         stopped = {held.lane.tenant for held in held_up if held.stopped_at is not None}
         for tenant, name in self._tenants.names.items():
-            metrics.OUTBOX.labels(name).set(depths.get(tenant, 0))
             metrics.LANE_STOPPED.labels(name).set(int(tenant in stopped))
         present = {held.lane for held in held_up}
         for lane in [lane for lane in self._caller.held_up if lane not in present]:

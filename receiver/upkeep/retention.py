@@ -36,6 +36,7 @@ class RetentionKeeper:
         held: Callable[[], bool] = lambda: True,
     ) -> None:
         self._pool, self._days, self._now, self._held = pool, days, now, held
+        self._patience = retention.FIRST_PATIENCE
         self._closing = asyncio.Event()
         self._last_failure: str | None = None
 
@@ -104,11 +105,20 @@ class RetentionKeeper:
         for week in await retention.old_weeks(connection, self._now(), self._days):
             if unsent := await retention.clear_unsent(connection, week):
                 log.warning("unsent_dropped", extra={"starts_on": week.isoformat(), "submissions": unsent})
-            await retention.detach_week(connection, week)
+            await self._detach(connection, week)
             await self._finish(connection, week)
         for number in await retention.old_generations(connection):
             await retention.drop_generation(connection, number)
             log.info("key_generation_dropped", extra={"generation": number})
+
+    async def _detach(self, connection: Connection, week: date) -> None:
+        try:
+            await retention.detach_week(connection, week, self._patience)
+            self._patience = retention.FIRST_PATIENCE
+        except InUse as error:
+            if error.waited:
+                self._patience = min(self._patience * 2, retention.LAST_PATIENCE)
+            raise
 
     async def _finish(self, connection: Connection, week: date) -> None:
         await retention.drop_week(connection, week)

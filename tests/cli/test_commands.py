@@ -181,12 +181,13 @@ def test_a_port_that_is_taken_is_one_sentence(receiver: Receiver) -> None:
 
 def test_a_database_that_is_not_there_is_one_sentence(receiver: Receiver) -> None:
     away = "postgresql://someone:a-password@127.0.0.1:9/receiver"
-    for arguments in (("serve",), ("migrate",)):
+    for arguments in (("migrate",), ("keys", "create", "--name", "x")):  # `serve` waits for it
         ran = command(*arguments, DATABASE_URL=away, **_free())
         one_sentence(ran, "does not answer", "127.0.0.1:9")
         assert "a-password" not in ran.stderr
     missing = receiver.database.dsn.replace(receiver.database.name, "no_such_database")
-    one_sentence(command("migrate", DATABASE_URL=missing), "does not exist")
+    for arguments in (("migrate",), ("serve",)):
+        one_sentence(command(*arguments, DATABASE_URL=missing, **_free()), "does not exist")
 
 
 def _free() -> dict[str, str]:

@@ -59,6 +59,8 @@ def test_the_server_is_durable_private_and_set_up_for_many_partitions(folder: Pa
         "listen_addresses": "",
         "max_connections": "100",
         "max_locks_per_transaction": "1024",
+        "max_wal_size": "2GB",
+        "min_wal_size": "1GB",
         "TimeZone": "UTC",
         "server_encoding": "UTF8",
         "data_checksums": "on",

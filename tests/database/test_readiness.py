@@ -54,7 +54,7 @@ def test_a_server_that_takes_connections_and_says_nothing_is_not_ready_and_holds
         (asyncpg.AdminShutdownError(), True),
         (asyncpg.TooManyConnectionsError(), True),
         (asyncpg.ReadOnlySQLTransactionError(), True),
-        (asyncpg.InterfaceError(), True),
+        (asyncpg.InterfaceError("the connection is closed"), True),
         (asyncpg.InvalidPasswordError(), False),
         (asyncpg.InvalidCatalogNameError(), False),
         (asyncpg.InsufficientPrivilegeError(), False),

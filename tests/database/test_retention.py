@@ -259,7 +259,7 @@ def test_receipts_never_wait_and_none_is_lost_while_a_week_goes_beside_an_open_r
                     await keeper.once()
             await reader.fetch("fetch 1 from export")
         await reader.close()
-        for _ in range(100):
+        for _ in range(600):
             try:
                 await keeper.once()
                 break
@@ -267,7 +267,7 @@ def test_receipts_never_wait_and_none_is_lost_while_a_week_goes_beside_an_open_r
                 await asyncio.sleep(0.05)
         assert (await weeks(connection))[0] > LONG_AGO
         seen = sum(results.values())
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while sum(results.values()) < seen + 100:  # noqa: ASYNC110 (the writers count)
                 await asyncio.sleep(0.01)
         stop.set()
@@ -280,7 +280,7 @@ def test_receipts_never_wait_and_none_is_lost_while_a_week_goes_beside_an_open_r
         kept = await connection.fetchval("select count(*) from receipt")
         assert kept + receipts == sum(results.values()), "each receipt lies in exactly one place"
         assert await connection.fetchval(LEDGER) == 0
-        assert slowest < 1.0, "0.15 s behind us at most, and a busy machine"
+        assert slowest < 1.0, "0.3 s behind us at most, and a busy machine"
 
     with_pool(database, work)
 

@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -15,7 +16,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from receiver.errors import ReceiverError
-from receiver.workers import Stopping, Worker, listen, run_beside, server_for
+from receiver.workers import Stopping, Worker, listen, run_beside, server_for, tls_context
+from tests.doors.telling import certificate
 from tests.sending.platforms import recording_platform, sms
 from tests.support import Database, eventually, receiver_process
 
@@ -168,6 +170,34 @@ def test_an_end_that_hangs_is_ended_by_force() -> None:
         process.kill()
     assert process.returncode == 0
     assert b"end_hangs" in said
+
+
+def test_an_idle_client_over_tls_that_never_closes_does_not_keep_it(tmp_path: Path) -> None:
+    cert, key = certificate(tmp_path)
+    trust = ssl.create_default_context(cafile=str(cert))
+
+    def ask(port: int) -> ssl.SSLSocket:
+        client = trust.wrap_socket(socket.create_connection(("127.0.0.1", port)), server_hostname="127.0.0.1")
+        client.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert client.recv(4096).startswith(b"HTTP/1.1 200")
+        return client
+
+    async def main() -> None:
+        server, stopping = (
+            server_for(Starlette(routes=[Route("/", lambda _: Response("ok"))]), tls=tls_context(cert, key)),
+            Stopping(),
+        )
+        bound = listen("127.0.0.1", 0)
+        port = bound.getsockname()[1]
+        running = asyncio.create_task(run_beside(server, [], sockets=[bound], stopping=stopping))
+        with await asyncio.get_running_loop().run_in_executor(None, ask, port):
+            began = time.monotonic()
+            stopping.stop()
+            server.should_exit = True
+            assert await running == 0
+            assert time.monotonic() - began < 5, "not the ten seconds that a request has"
+
+    asyncio.run(main())
 
 
 def test_half_a_request_does_not_keep_it(database: Database, tmp_path: Path) -> None:

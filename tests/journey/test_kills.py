@@ -21,6 +21,7 @@ from tests.journey.trouble.plays import play
 from tests.journey.trouble.stage import Stage, stage
 from tests.journey.trouble.troubles import Trouble
 
+pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds Postgres's processes in /proc")
 SEED = int(os.environ.get("RECEIVER_TEST_SEED") or random.randrange(2**31))
 # Each play pays for a start and an end of its own: so many troubles share a few.
 KILLS: list[Trouble] = [

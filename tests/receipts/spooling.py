@@ -166,7 +166,7 @@ async def running(dsn: str, folder: Path, *, load: bool = True, drains: bool = T
     intake = Intake(pool, tenants.names, spool=spool, breaker=breaker)
     workers: list[Worker] = [intake, breaker]
     if drains:
-        workers.append(Drain(pool, tenants, spool, breaker, lambda: intake.is_busy))
+        workers.append(Drain(pool, tenants, spool, breaker, live=lambda: intake.is_busy))
     tasks = [asyncio.create_task(worker.run()) for worker in workers]
     try:
         yield Running(pool, tenants, spool, breaker, intake)

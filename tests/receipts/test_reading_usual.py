@@ -77,6 +77,21 @@ def test_both_ways_agree_on_any_byte_in_a_key_and_in_a_text(code: int) -> None:
         assert_both_ways_agree(raw.replace(place, place + character, 1))
 
 
+BESIDE_IT: list[dict[str, Any]] = [
+    {"x-wx-gtrid": "g-1", "dataIntegration": {"orgId": "o"}},
+    {"x-wx-gtrid": 7},
+    {"DeliveryInfoNotification": {"deliveryInfo": INFO, "transid": "another"}},
+    {"deliveryInfo": INFO},
+    {"DELIVERYINFO": "x"},
+    {"df_payload": "{}", "requestData": {"deliveryInfo": INFO}},
+]
+
+
+def test_what_stands_beside_the_notification_is_passed_over_the_short_way() -> None:
+    whole = json.loads(sample("sms-delivered"))
+    assert usual(json.dumps({**BESIDE_IT[0], **whole}).encode()) == usual(sample("sms-delivered"))
+
+
 @pytest.mark.parametrize(
     "info",
     [
@@ -112,8 +127,10 @@ def test_both_ways_agree_on_what_is_nearly_usual(info: Any) -> None:
     for beside in (BESIDE, {}, {"transid": "t"}, {**BESIDE, "x": {"y": "z"}}, {"TRANSID": "t", "transid": "u"}):
         assert_both_ways_agree(body(info, **beside))
         assert_both_ways_agree(json.dumps({"deliveryInfoNotification": {**beside, "DeliveryInfo": info}}).encode())
-        whole = {"deliveryInfoNotification": {**beside, "deliveryInfo": info}, "x-wx-gtrid": {"g": "1"}}
-        assert_both_ways_agree(json.dumps(whole).encode())
+        whole = {"deliveryInfoNotification": {**beside, "deliveryInfo": info}}
+        for more in BESIDE_IT:
+            assert_both_ways_agree(json.dumps({**whole, **more}).encode())
+            assert_both_ways_agree(json.dumps({**more, **whole}).encode())
 
 
 def test_a_long_body_is_read_the_long_way() -> None:

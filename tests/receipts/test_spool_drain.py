@@ -278,6 +278,26 @@ def test_when_neither_postgres_nor_the_spool_can_take_it_nobody_is_told_that_it_
     assert database.value("select count(*) from receipt") == 1
 
 
+def test_who_goes_away_while_he_waits_costs_the_others_nothing(database: Database, tmp_path: Path) -> None:
+    async def work(house: Running, way: Way) -> None:
+        await house.take(0)
+        way.freeze()
+        waiting = [asyncio.create_task(house.take(n)) for n in range(1, 11)]
+        async with asyncio.timeout(20):
+            while not house.intake.is_busy:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+        for task in waiting[::2]:
+            task.cancel()
+        answers = await asyncio.gather(*waiting, return_exceptions=True)
+        assert [type(answer) for answer in answers] == [asyncio.CancelledError, type(None)] * 5
+        way.mend()
+        await house.take(11)
+        await house.until_empty()
+
+    over_the_way(database, tmp_path, work)
+    assert database.value("select count(*) from receipt") == received(database) == 12
+
+
 def test_an_orphan_of_a_process_that_dies_while_we_live_is_found(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -87,9 +87,9 @@ def _assert_there_once(database: Database, found: Kept, acknowledged: _Reader, s
     there = set(found.home)
     missing = acknowledged.receipts.keys() - there
     assert not missing, [acknowledged.receipts[fingerprint].raw for fingerprint in list(missing)[:5]]
-    assert there <= sent.receipts.keys()
+    assert there <= sent.receipts.keys(), "nobody told it"
     assert [homes for homes in found.home.values() if len(homes) != 1] == []
-    assert database.value(TWICE) == 0
+    assert database.value(TWICE) == 0, "a receipt is there twice"
 
 
 def _assert_believed(found: Kept, sent: _Reader, issued: set[UUID]) -> None:
@@ -106,20 +106,20 @@ def _assert_believed(found: Kept, sent: _Reader, issued: set[UUID]) -> None:
             expected = truth(group, found.heard[home], found.own.get(home, []))
             assert believed(found.states[home]) == expected, group.name
             checked.add(home)
-    assert checked | issued == set(found.states)
+    assert checked | issued == set(found.states), "a message of which nobody told"
 
 
 def _assert_counted(
     database: Database, ledger: dict[str, int], acknowledged: _Reader, sent: _Reader, there: int
 ) -> None:
     parts = ("applied", "duplicate", "quarantined", "forged", "late")
-    assert ledger["received"] == sum(ledger[part] for part in parts)
-    assert (ledger["applied"], ledger["forged"], ledger["late"]) == (there, 0, 0)
+    assert ledger["received"] == sum(ledger[part] for part in parts), ledger
+    assert (ledger["applied"], ledger["forged"], ledger["late"]) == (there, 0, 0), (there, ledger)
     # each telling is counted once, whatever way it took: one that was not answered 200, perhaps
-    assert acknowledged.tellings <= ledger["received"] <= sent.tellings
+    assert acknowledged.tellings <= ledger["received"] <= sent.tellings, (acknowledged.tellings, ledger, sent.tellings)
     quarantine = {row["digest"]: row["told"] for row in database.fetch("select digest, told from quarantine")}
-    assert acknowledged.rejects <= quarantine.keys() <= sent.rejects
-    assert sum(quarantine.values()) == ledger["quarantined"]
+    assert acknowledged.rejects <= quarantine.keys() <= sent.rejects, "the quarantine is not what was unreadable"
+    assert sum(quarantine.values()) == ledger["quarantined"], (sum(quarantine.values()), ledger)
 
 
 async def _assert_balance(database: Database) -> None:
