@@ -64,6 +64,10 @@ class Outcome:
         each = zip(self.due, self.millis, self.door, self.status, strict=True)
         return [due + (millis - door) / 1000 for due, millis, door, status in each if status]
 
+    def never_sent(self) -> int:
+        """How many waited for a free connection until the end."""
+        return sum(1 for door, status in zip(self.door, self.status, strict=True) if not status and not door)
+
     def statuses(self) -> Counter[int]:
         """How many answers of each status."""
         return Counter(self.status)
@@ -123,6 +127,8 @@ class Loop:
         self.under_way: dict[int, int] = {}
         self.pieces: dict[int, bytes] = {}
         self.waiting: deque[int] = deque()
+        for _ in range(plan.connections):  # before: to open one takes longer than an answer
+            self.free.append(self._open())
         pause = random.Random(plan.seed).expovariate
         due, at = array("d"), time.perf_counter() + LEAD
         for _ in range(plan.number):
@@ -198,8 +204,11 @@ def main() -> None:
     """Runs the plan that the command line names."""
     file = Path(sys.argv[1])
     plan: dict[str, Any] = json.loads(file.read_text())
-    loop = Loop(Plan(**plan))
-    loop.run()
+    try:
+        loop = Loop(Plan(**plan))
+        loop.run()
+    except ConnectionError as error:
+        raise SystemExit(f"the open loop: {error}") from None
     with file.with_suffix(".outcome").open("wb") as out:
         for column in (loop.due, loop.millis, loop.door, loop.status):
             column.tofile(out)

@@ -1,5 +1,7 @@
 """What must be true after a run: everything that was answered 200 is there once, and all that is counted agrees."""
 
+import asyncio
+import time
 from datetime import timedelta
 from uuid import UUID
 
@@ -8,6 +10,8 @@ import asyncpg
 from bench.wrk import Load
 from receiver.database.pool import connect
 from receiver.ids import born_at
+
+SPOOLED = 60.0  # seconds
 
 
 class NotTrue(AssertionError):
@@ -64,12 +68,21 @@ async def prove(dsn: str, load: Load, first: UUID, duplicates: float = 0.0) -> N
 
 
 async def prove_on(
-    connection: "asyncpg.Connection[asyncpg.Record]", load: Load, first: UUID, duplicates: float = 0.0
+    connection: "asyncpg.Connection[asyncpg.Record]",
+    load: Load,
+    first: UUID,
+    duplicates: float = 0.0,
+    patience: float = SPOOLED,
 ) -> None:
-    """`prove` on an open connection."""
-    row = await connection.fetchrow(COUNTS, first)
-    assert row is not None
-    receipts, received, applied, duplicate = row.values()
+    """`prove` on an open connection. What went to the spool has so many seconds to come out of it."""
+    until = time.monotonic() + patience
+    while True:
+        row = await connection.fetchrow(COUNTS, first)
+        assert row is not None
+        receipts, received, applied, duplicate = row.values()
+        if received >= load.good or time.monotonic() > until:
+            break
+        await asyncio.sleep(0.5)
     demand(load.good <= received <= load.sent, f"the ledger has {received}, answered {load.good}, sent {load.sent}")
     demand(applied == receipts, f"{receipts} receipts, the ledger says {applied}")
     demand(received == applied + duplicate, f"{received} received, {applied} applied, {duplicate} known")

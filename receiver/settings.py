@@ -47,7 +47,7 @@ SETTINGS = (
     Setting("LOG_LEVEL", "debug, info, warning or error.", "info"),
 )
 
-# The longest patience is that of push, 28 days. It counts from the send, and a message may have waited for that: a week.
+# The longest patience is that of push, 28 days, counted from the send; a message may have waited for that: a week.
 LEAST_RETENTION_DAYS = 28 + 7
 
 

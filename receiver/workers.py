@@ -8,12 +8,9 @@ import asyncio
 import contextlib
 import errno
 import logging
-import os
-import signal
 import socket
 import ssl
 import sys
-import threading
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,15 +18,13 @@ from typing import Any, Protocol
 import uvicorn
 
 from receiver.errors import ReceiverError, SettingsError
+from receiver.stopping import Stopping
 
 log = logging.getLogger("receiver.workers")
-
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # SIGHUP: the terminal was closed
 
 GRACE_SECONDS = 16.0  # of the 20 that an end may take: the rest is for what is cut off, and for closing connections
 CUT_OFF_SECONDS = 1.0
 IDLE_SECONDS = 1.0  # for the last bytes of an answer
-LONGEST_END_SECONDS = 19.5
 
 
 class Worker(Protocol):
@@ -61,46 +56,6 @@ class Server(uvicorn.Server):
                 idle_since = asyncio.get_running_loop().time()
         for connection in self.server_state.connections:
             connection.transport.abort()
-
-
-class Stopping:
-    """Hears the stop signals while it is entered, also before there is a server. The second one means: at once."""
-
-    def __init__(self) -> None:
-        self.asked, self.at_once = asyncio.Event(), asyncio.Event()
-        self._since: float | None = None
-        self.signals = 0
-        self._on_stop: list[Callable[[], None]] = []
-
-    def __enter__(self) -> "Stopping":
-        for number in STOP_SIGNALS:
-            asyncio.get_running_loop().add_signal_handler(number, self._heard)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number in STOP_SIGNALS:
-            asyncio.get_running_loop().remove_signal_handler(number)
-
-    def when_asked(self, do: Callable[[], None]) -> None:
-        """Calls `do` at each stop signal, and now if there has been one."""
-        self._on_stop.append(do)
-        if self.asked.is_set():
-            do()
-
-    def stop(self) -> float:
-        """Begins the end, as the first signal does. Returns the loop's time at which it began."""
-        if self._since is None:
-            self._since = asyncio.get_running_loop().time()
-        self.asked.set()
-        return self._since
-
-    def _heard(self) -> None:
-        self.signals += 1
-        if self.signals > 1:
-            self.at_once.set()
-        self.stop()
-        for do in self._on_stop:
-            do()
 
 
 async def run_beside(
@@ -184,31 +139,6 @@ async def _drain(
         task.cancel()
     if cut_off:  # a database that hangs holds up a cancellation too: it is not waited for
         await asyncio.wait(cut_off, timeout=CUT_OFF_SECONDS)
-
-
-class LastResort:
-    """Ends the process when its end hangs. Nothing acknowledged is lost by it: that is durable already."""
-
-    def __init__(self, seconds: float = LONGEST_END_SECONDS) -> None:
-        self._seconds = seconds
-        self._timer: threading.Timer | None = None
-
-    def begin(self, code: int) -> None:
-        """From now on there are so many seconds; then the process is gone, with this exit code."""
-        if self._timer is None:
-            self._timer = threading.Timer(self._seconds, self._leave, (code,))
-            self._timer.daemon = True
-            self._timer.start()
-
-    def cancel(self) -> None:
-        """The end went well."""
-        if self._timer is not None:
-            self._timer.cancel()
-
-    @staticmethod
-    def _leave(code: int) -> None:
-        log.error("end_hangs", extra={"reason": "the process is ended by force"})
-        os._exit(code)
 
 
 def listen(host: str, port: int, *, setting: str = "", reuse: bool = False) -> socket.socket:

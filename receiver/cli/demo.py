@@ -14,13 +14,14 @@ from rich.console import Console
 
 from receiver import logs
 from receiver.access.keys import SCOPES, ensure_key, new_key, prefix_of
-from receiver.app import House, open_house
+from receiver.app import open_house
 from receiver.cli.opening import database, kept_secret, run, secret_of, watch
 from receiver.cli.tables import messages_table, state_text
 from receiver.cli.terminal import foreground
 from receiver.client import Client
 from receiver.database.migrate import migrate
 from receiver.errors import ReceiverError
+from receiver.house import House
 from receiver.messages.lattice import State
 from receiver.sandbox.magic import TABLE as MAGIC
 from receiver.sandbox.server import build as simulated_platform

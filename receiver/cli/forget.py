@@ -75,7 +75,7 @@ def forget(
         finally:
             await connection.close()
         left = spooled(settings.spool, person)
-        complete = not (erased.waiting or erased.left or left.bodies or left.unreadable)
+        complete = not (erased.waiting or erased.waiting_calls or erased.left or left.bodies or left.unreadable)
         return Report(complete, False, found, erased, left)
 
     with database(settings) as dsn:
@@ -103,10 +103,14 @@ async def _number(connection: Connection, settings: Settings, name: str | None) 
 def spooled(folder: Path | None, person: Person) -> Spooled:
     """What of the person waits in the spool files of this machine. They are read beside whoever writes them."""
     found = Spooled()
-    if folder is None or not folder.is_dir():
-        return found
-    found.unreadable = len(spool_folder.set_aside(folder))
-    for identity in spool_folder.files(folder):
+    try:
+        if folder is None or not folder.is_dir():
+            return found
+        found.unreadable = len(spool_folder.set_aside(folder))
+        identities = spool_folder.files(folder)
+    except OSError:  # the folder is another user's: who knows what lies there
+        return Spooled(unreadable=1)
+    for identity in identities:
         path = folder / f"{identity}{spool_folder.SPOOL}"
         try:
             with contextlib.closing(SpoolFile(path, read_only=True)) as file:
@@ -116,7 +120,7 @@ def spooled(folder: Path | None, person: Person) -> Spooled:
                 found.unreadable += file.is_broken
         except FileNotFoundError:
             continue
-        except sqlite3.Error:
+        except (sqlite3.Error, OSError):
             found.unreadable += path.exists()
     return found
 
@@ -142,7 +146,8 @@ def _progress(total: int) -> Iterator[Callable[[int], None]]:
 def _there_is(found: Found) -> str:
     return (
         f"{found.messages} messages with {found.receipts} receipts, {found.quarantined} bodies in quarantine, "
-        f"{found.contents} kept contents; {found.waiting} of the messages wait to be sent"
+        f"{found.contents} kept contents; {found.waiting} of the messages and {found.waiting_calls} calls that name "
+        "the person wait to be sent"
     )
 
 
@@ -158,12 +163,15 @@ def _tell(report: Report) -> None:
         )
     if erased.waiting:
         typer.echo(f"left: {erased.waiting} messages wait to be sent; cancel them or wait, then run it again", err=True)
+    if erased.waiting_calls:
+        typer.echo(f"left: {erased.waiting_calls} calls that wait name the person; run it once they are sent", err=True)
     if erased.left:
         typer.echo(f"left: {erased.left} messages came in meanwhile; run it again", err=True)
     if left.bodies:
         typer.echo(f"left: {left.bodies} receipts wait in the spool: let them drain, then run it again", err=True)
     if left.unreadable:
-        typer.echo(f"left: {left.unreadable} spool files can't be read whole; look at them by hand", err=True)
+        what = f"{left.unreadable} spool files, or their folder, can't be read whole"
+        typer.echo(f"left: {what}; run it as the receiver's user, or look at them by hand", err=True)
     if (until := report.found.receipts_until) is not None:
         typer.echo(f"the platform may tell of these messages until {until:%Y-%m-%d}: run it once more then", err=True)
     if not report.dry_run:

@@ -17,7 +17,8 @@ from receiver.sandbox.scenario import read_toml
 from receiver.sandbox.server import build as simulated_platform
 from receiver.sandbox.settings import PROFILES, SandboxSettings
 from receiver.settings import Settings, read_settings
-from receiver.workers import STOP_SIGNALS, LastResort, Stopping, listen, run_beside, server_for, tls_context
+from receiver.stopping import LastResort, Stopping, heard_signals
+from receiver.workers import listen, run_beside, server_for, tls_context
 
 YOUNG_OBJECTS = 20_000  # some groups of 256 receipts, and what the answers to them need
 
@@ -41,7 +42,7 @@ def serve(roles: Roles = None) -> None:
     /livez, /readyz and /metrics answer in every role. SIGTERM and Ctrl-C finish what is in hand and leave with 0
     within 20 seconds; a second one leaves at once.
     """
-    for number in STOP_SIGNALS:  # until the loop hears them
+    for number in heard_signals():  # until the loop hears them
         signal.signal(number, _leave)
     settings = read_settings(os.environ if roles is None else {**os.environ, "RECEIVER_ROLES": roles})
     logs.set_up(settings.log_level)
@@ -50,7 +51,7 @@ def serve(roles: Roles = None) -> None:
     last = LastResort()
     with database(settings, exclusive=True) as dsn:
         code = run(_serve(settings, dsn, secret_of(settings), bound, tls, last))
-        last.cancel()
+    last.cancel()  # not before: an embedded Postgres that hangs would hold the end up for minutes
     raise typer.Exit(code)
 
 
@@ -80,7 +81,7 @@ async def _serve(
 
             def drain() -> None:
                 house.drain()
-                last.begin(0 if stopping.signals else 1)
+                last.begin(0 if stopping.signals else 1, at_once=stopping.at_once.is_set())
 
             server = server_for(house.served, tls=tls)
             workers = [*watch(settings), *house.workers]

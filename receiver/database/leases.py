@@ -30,13 +30,14 @@ TRY_SECONDS = 1.5
 LOOK_SECONDS = 0.5  # how soon whoever does the duty sees that it is his
 
 # Taken when nobody has it, renewed when it is ours; the order of names keeps two takers from waiting for each other.
+# A lease that lasts longer than any is of a clock that has been put back since: its holder may be dead.
 TAKE = """
 insert into duty as d (name, holder, place, taken_at, until)
-select wanted, $2, $3, now(), now() + $4 from unnest($1::text[]) as wanted order by wanted
+select wanted, $2, $3, now(), now() + $4::interval from unnest($1::text[]) as wanted order by wanted
 on conflict (name) do update
    set taken_at = case when d.holder = excluded.holder then d.taken_at else excluded.taken_at end,
        holder = excluded.holder, place = excluded.place, until = excluded.until
- where d.holder = excluded.holder or d.until <= now()
+ where d.holder = excluded.holder or d.until <= now() or d.until > now() + 2 * $4::interval
 returning name
 """
 GIVE_BACK = "update duty set until = now() where holder = $1 and until > now()"

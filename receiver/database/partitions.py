@@ -22,7 +22,14 @@ ADD_WEEK = "insert into week (starts_on, first_id, end_id) values ($1, $2, $3)"
 # Whoever waits for a lock makes all later ones wait behind: rather fail soon, and try again.
 SHORT_LOCKS = "set local lock_timeout = '200ms'"
 ONE_AT_A_TIME = "select pg_advisory_xact_lock(hashtext('receiver.partitions'))"
-DAYS_AHEAD = "select (max(starts_on) + 7) - (now() at time zone 'UTC')::date from week"
+# Up to the first gap: a clock that jumped may have had weeks made that are far away.
+DAYS_AHEAD = """
+select min(w.starts_on) + 7 - t.today
+  from (select (now() at time zone 'UTC')::date as today) t
+  join week w on w.starts_on + 7 > t.today and not exists (select from week n where n.starts_on = w.starts_on + 7)
+ where exists (select from week p where p.starts_on <= t.today and p.starts_on + 7 > t.today)
+ group by t.today
+"""
 
 
 def week_of(moment: datetime) -> date:
@@ -41,11 +48,11 @@ async def ensure_weeks(connection: Connection, now: datetime) -> list[date]:
         await connection.execute(ONE_AT_A_TIME)
         have = {row["starts_on"] for row in await connection.fetch(WEEKS)}
         dropped = await connection.fetchval(LAST_DROPPED)
-        newest = max([*have, *([dropped] if dropped else [])], default=date.min)
         monday = week_of(now)
         wanted = [monday + timedelta(weeks=n) for n in range(-1, WEEKS_AHEAD + 1)]
-        # Never behind the newest that there is or was: what retention dropped must not come back.
-        new = [week for week in wanted if week > newest]
+        # What retention dropped must not come back. Behind the newest there may be a gap: a clock that jumped ahead
+        # and back has had weeks made that are far away.
+        new = [week for week in wanted if week not in have and (dropped is None or week > dropped)]
         for week in new:
             await make_week(connection, week)
     return new
@@ -108,7 +115,7 @@ async def rotate_keys(connection: Connection, every: timedelta = timedelta(weeks
     if row is None:
         return None
     current = int(row["current"])
-    if row["age"] < every:
+    if abs(row["age"]) < every:  # begun in the future: the clock has been put right since
         await make_generation(connection, current + 1)
         return None
     await make_generation(connection, current + 1)

@@ -25,6 +25,8 @@ class Found(msgspec.Struct):
     receipts: int = 0
     waiting: int = 0
     """Messages that are still to be sent: they are left alone."""
+    waiting_calls: int = 0
+    """Calls that are still to be sent and whose content names the person: an event's messages have no recipient."""
     contents: int = 0
     quarantined: int = 0
     receipts_until: datetime | None = None
@@ -32,7 +34,7 @@ class Found(msgspec.Struct):
 
 
 class Forgotten(msgspec.Struct):
-    """What was erased. `waiting`: messages that are still to be sent, and were left alone."""
+    """What was erased. `waiting`, `waiting_calls`: what is still to be sent, and was left alone."""
 
     messages: int = 0
     receipts: int = 0
@@ -40,6 +42,7 @@ class Forgotten(msgspec.Struct):
     contents: int = 0
     quarantined: int = 0
     waiting: int = 0
+    waiting_calls: int = 0
     left: int = 0
     """Messages that came in as fast as they were erased."""
 
@@ -56,8 +59,9 @@ async def look(connection: Connection, person: Person, tenant: TenantId | None) 
         found.waiting += len(await forgetting.waiting(connection, ids))
     if youngest is not None:
         found.receipts_until = forgetting.receipts_until(born_at(youngest))
-    contents, quarantined = await forgetting.find_elsewhere(connection, person, tenant)
-    found.contents, found.quarantined = len(contents), len(quarantined)
+    contents, waiting = await forgetting.find_contents(connection, person, tenant)
+    found.contents, found.waiting_calls = len(contents), len(waiting)
+    found.quarantined = len(await forgetting.find_quarantined(connection, person, tenant))
     return found
 
 
@@ -70,14 +74,17 @@ async def forget(
         erased = await _round(connection, person, tenant, done, advance)
         if not erased:
             break
-    contents, quarantined = await forgetting.find_elsewhere(connection, person, tenant)
+    if not done.messages:  # keys of messages that were dropped: nothing but the person's name leads to them
+        await _erase_keys(connection, person, tenant, [], done)
+    contents, _ = await forgetting.find_contents(connection, person, tenant)
+    quarantined = await forgetting.find_quarantined(connection, person, tenant)
     for submission in contents:
         await forgetting.erase_content(connection, submission)
     for row in quarantined:
         await forgetting.erase_quarantined(connection, person, row)
     done.contents, done.quarantined = len(contents), len(quarantined)
     found = await look(connection, person, tenant)
-    done.waiting, done.left = found.waiting, found.messages - found.waiting
+    done.waiting, done.waiting_calls, done.left = found.waiting, found.waiting_calls, found.messages - found.waiting
     return done
 
 
@@ -90,8 +97,9 @@ async def _round(
         found = await forgetting.find(connection, person, tenant, after, IDS_AT_ONCE)
         waiting = await forgetting.waiting(connection, found)
         ids = [identity for identity in found if identity not in waiting]
-        # First the keys: they are found by the messages' names.
-        await _erase_keys(connection, person, tenant, ids, done)
+        # First the keys: they are found by the messages' names. Each time that is a look through all of them.
+        if ids:
+            await _erase_keys(connection, person, tenant, ids, done)
         for start in range(0, len(ids), AT_ONCE):
             erased += await _erase(connection, person, ids[start : start + AT_ONCE], done, advance)
         if not found:

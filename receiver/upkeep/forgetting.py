@@ -114,12 +114,12 @@ update batch b
    and (b.idempotency_key is not null or b.answer is not null)
 """
 
-# What is kept of calls whose messages name nobody, events above all (RECEIVER_KEEP_CONTENT).
+# What is kept of calls whose messages name nobody, events above all (RECEIVER_KEEP_CONTENT), or waits to be sent.
 FIND_CONTENTS = """
-select s.id from submission s
+select s.id, exists (select from outbox o where o.submission_id = s.id)
+          or exists (select from resend r where r.submission_id = s.id) as waits
+  from submission s
  where s.content is not null and ($2::smallint is null or s.tenant = $2) and encode(s.content, 'escape') ~* $1
-   and not exists (select from outbox o where o.submission_id = s.id)
-   and not exists (select from resend r where r.submission_id = s.id)
 """
 ERASE_CONTENT = "update submission set content = null where id = $1"
 
@@ -199,12 +199,17 @@ async def _erase(connection: Connection, person: Person, ids: Sequence[UUID], no
     return _number(messages), _number(receipts)
 
 
-async def find_elsewhere(
+async def find_contents(
     connection: Connection, person: Person, tenant: TenantId | None
-) -> tuple[list[UUID], Sequence[asyncpg.Record]]:
-    """Submissions whose kept content names the person, and bodies in quarantine that do."""
-    contents = [row["id"] for row in await connection.fetch(FIND_CONTENTS, person.pattern, tenant)]
-    return contents, await connection.fetch(FIND_QUARANTINED, person.pattern, tenant)
+) -> tuple[list[UUID], list[UUID]]:
+    """Submissions whose content names the person: those whose content is only kept, and those that wait to be sent."""
+    rows = await connection.fetch(FIND_CONTENTS, person.pattern, tenant)
+    return [row["id"] for row in rows if not row["waits"]], [row["id"] for row in rows if row["waits"]]
+
+
+async def find_quarantined(connection: Connection, person: Person, tenant: TenantId | None) -> Sequence[asyncpg.Record]:
+    """Bodies in quarantine that name the person."""
+    return await connection.fetch(FIND_QUARANTINED, person.pattern, tenant)
 
 
 async def erase_content(connection: Connection, submission: UUID) -> None:

@@ -28,7 +28,8 @@ class Person:
 def person_of(destination: str) -> Person | None:
     """Who `destination` is, in whatever spelling; None for what names nobody."""
     text = normalise_destination(destination)
-    if not text or text == ERASED:
+    half = any("\ud800" <= character <= "\udfff" for character in text)  # no text that we keep has half a character
+    if not text or text == ERASED or half:
         return None
     return Person(text, destination_digest(text), _pattern(text))
 

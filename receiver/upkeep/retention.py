@@ -71,7 +71,8 @@ class RetentionKeeper:
     async def _round(self) -> float:
         """One look, whatever comes of it; returns how many seconds until the next."""
         try:
-            await self.once()
+            if not await self.once():
+                return AGAIN_SECONDS
         except InUse:
             self._tell_failure("in use")
         except (asyncpg.PostgresError, *NOT_THERE) as error:
@@ -81,19 +82,21 @@ class RetentionKeeper:
             return EVERY_SECONDS
         return AGAIN_SECONDS
 
-    async def once(self) -> None:
+    async def once(self) -> bool:
         """Drops what is too old, unless another process does right now; then tells the oldest week that is kept.
 
-        Raises InUse if a long transaction is in the way, and what Postgres says.
+        False: another does, or it died in the middle of it and the database does not know yet. Raises InUse if a long
+        transaction is in the way, and what Postgres says.
         """
         async with self._pool.acquire() as connection:
-            if await retention.try_lock(connection):
+            if ours := await retention.try_lock(connection):
                 try:
                     await self._drop(connection)
                 finally:
                     if not connection.is_closed():
                         await retention.unlock(connection)
             _show(await retention.oldest_week(connection))
+        return ours
 
     async def close(self) -> None:
         """Ends the waiting."""

@@ -58,7 +58,7 @@ def test_a_run_is_proven_and_not_when_anything_was_changed_behind_it(database: D
         await transaction.start()
         try:
             await connection.execute(statement)
-            await proof.prove_on(connection, load, first)
+            await proof.prove_on(connection, load, first, patience=0)
         except proof.NotTrue:
             return False
         finally:

@@ -77,3 +77,12 @@ def test_the_next_generation_is_made_before_it_is_needed(database: Database) -> 
         assert await connection.fetchval("select number from past_generation") == 1
 
     with_pool(database, work)
+
+
+def test_a_generation_that_began_in_the_future_of_a_wrong_clock_ends_now(database: Database) -> None:
+    async def work(pool: Pool, connection: Connection) -> None:
+        await connection.execute("update key_generation set rotated_at = now() + interval '1 year'")
+        assert await rotate_keys(connection) == 2
+        assert await rotate_keys(connection) is None
+
+    with_pool(database, work)

@@ -63,6 +63,21 @@ def test_a_duty_that_nobody_renews_goes_to_the_next_by_the_clock_of_the_database
     with_pool(database, work)
 
 
+def test_a_duty_of_a_dead_holder_is_taken_although_the_clock_of_the_database_was_put_back(database: Database) -> None:
+    async def work(pool: Pool) -> None:
+        dead, next_one = candidate(pool, "sweeping"), candidate(pool, "sweeping")
+        await dead.renew()
+        await next_one.renew()
+        assert not next_one.held("sweeping")
+        await pool.execute("update duty set taken_at = taken_at + interval '1 hour', until = until + interval '1 hour'")
+        await next_one.renew()
+        assert next_one.held("sweeping")
+        await dead.renew()
+        assert not dead.held("sweeping")
+
+    with_pool(database, work)
+
+
 def test_a_holder_that_can_not_renew_stops_believing_before_its_lease_ends(database: Database) -> None:
     async def work(pool: Pool) -> None:
         clock = Clock()

@@ -8,7 +8,7 @@ import pytest
 
 from receiver import metrics
 from receiver.database import retention
-from receiver.database.partitions import ensure_weeks, week_of
+from receiver.database.partitions import days_ahead, ensure_weeks, week_of
 from receiver.database.pool import Connection, Pool, connect
 from receiver.database.retention import InUse
 from receiver.ids import MessageId, SubmissionId, first_id_at
@@ -88,7 +88,7 @@ def test_what_was_dropped_is_never_made_again(database: Database) -> None:
         await RetentionKeeper(pool, DAYS).once()
         have = await weeks(connection)
         long_ago = datetime.combine(LONG_AGO, datetime.min.time(), UTC)
-        assert await ensure_weeks(connection, long_ago) == []
+        assert min(await ensure_weeks(connection, long_ago)) == LONG_AGO + timedelta(weeks=1), "a gap is no such week"
         # not even when no week is left
         await connection.execute("update dropped_week set starts_on = $1", max(have))
         await connection.execute("delete from week")
@@ -102,6 +102,74 @@ def test_a_clock_that_jumped_ahead_drops_nothing(database: Database) -> None:
         have = await weeks(connection)
         await RetentionKeeper(pool, 35, lambda: now() + timedelta(days=3650)).once()
         assert await weeks(connection) == have
+
+    with_pool(database, work)
+
+
+def test_weeks_are_made_on_after_a_clock_had_jumped_ahead_and_back(database: Database) -> None:
+    async def work(pool: Pool, connection: Connection) -> None:
+        far = await ensure_weeks(connection, now() + timedelta(days=400))
+        assert len(far) == 5
+        assert 0 < await days_ahead(connection) <= 28, "up to the gap"
+        later = now() + timedelta(weeks=4)
+        assert await ensure_weeks(connection, later) == [week_of(now()) + timedelta(weeks=n) for n in range(4, 8)]
+        await connection.execute("delete from week where starts_on = $1", week_of(now()))
+        assert await days_ahead(connection) == 0
+
+    with_pool(database, work)
+
+
+def test_a_vacuum_of_an_old_table_is_not_waited_for(database: Database) -> None:
+    async def work(pool: Pool, connection: Connection) -> None:
+        await add_week(connection, LONG_AGO)
+        vacuum = await connect(database.dsn, "vacuum")
+        async with vacuum.transaction():
+            await vacuum.execute(f"lock table receipt_{LONG_AGO:%Y%m%d} in share update exclusive mode")
+            await vacuum.execute("select pg_sleep(0.6)")
+            with pytest.raises(InUse) as refused:
+                await retention.detach_week(connection, LONG_AGO)
+            assert not refused.value.waited, "nobody stood behind us meanwhile"
+        await vacuum.close()
+        await retention.detach_week(connection, LONG_AGO)
+
+    with_pool(database, work)
+
+
+def test_a_reader_who_is_another_user_of_the_database_is_not_waited_for_either(database: Database) -> None:
+    """A dump runs as the superuser, the receiver does not: it sees that he is there, and not since when."""
+
+    async def work(pool: Pool, connection: Connection) -> None:
+        await add_week(connection, LONG_AGO)
+        role = f"plain_{database.name}"
+        await connection.execute(f"create role {role}")
+        dump = await connect(database.dsn, "dump")
+        try:
+            await connection.execute(f"set role {role}")
+            async with dump.transaction(readonly=True):
+                await dump.fetch("select from receipt limit 1")
+                await dump.execute("select pg_sleep(0.6)")
+                with pytest.raises(InUse) as refused:
+                    await retention.detach_week(connection, LONG_AGO)
+                assert not refused.value.waited
+        finally:
+            await dump.close()
+            await connection.execute("reset role")
+            await connection.execute(f"drop role {role}")
+
+    with_pool(database, work)
+
+
+def test_a_round_of_another_process_is_looked_at_again_soon(database: Database) -> None:
+    """It may be dead, and its session still counting: what it left behind must not wait for an hour."""
+
+    async def work(pool: Pool, connection: Connection) -> None:
+        await add_week(connection, LONG_AGO)
+        assert await retention.try_lock(connection)
+        keeper = RetentionKeeper(pool, DAYS)
+        assert await keeper.once() is False
+        await retention.unlock(connection)
+        assert await keeper.once() is True
+        assert LONG_AGO not in await weeks(connection)
 
     with_pool(database, work)
 
@@ -121,6 +189,33 @@ def test_a_receipt_of_a_dropped_message_is_late_and_kept(database: Database) -> 
         rows = await connection.fetch("select origin, late_of from message order by id")
         assert [tuple(row) for row in rows] == [(2, ours), (2, None)]
         assert await connection.fetchval(LEDGER) == 0
+
+    with_pool(database, work)
+
+
+@pytest.mark.parametrize("observed_first", [True, False])
+def test_the_books_balance_although_copies_and_ledger_rows_leave_with_other_weeks(
+    database: Database, observed_first: bool
+) -> None:
+    """An observed message of one week became one of ours of another; the ledger's rows lie in a third and a fourth."""
+    tenant = database.tenant()
+    four = [LONG_AGO + timedelta(weeks=n) for n in (0, 0 if observed_first else 1, 1 if observed_first else 0, 2)]
+
+    async def work(pool: Pool, connection: Connection) -> None:
+        for n in range(3):
+            await add_week(connection, LONG_AGO + timedelta(weeks=n))
+        tellings = [telling(tenant, "t-1", status, week=four[1]) for status in ("Submitted", "Delivered", "Read")]
+        await tell(connection, *tellings, intake=id_in(four[0]))
+        ours, _ = await sent(connection, tenant, four[2])
+        await tell(connection, telling(tenant, "t-1", "Clicked", correlationid=str(ours)), intake=id_in(four[3]))
+        await tell(connection, *tellings, telling(tenant, "t-1", "Failed"))  # three are known, by their copies
+        assert await connection.fetchval("select count(*) from receipt where copied") == 3
+        assert await connection.fetchval(LEDGER) == 0
+        for gone in range(5, 11):
+            await RetentionKeeper(pool, 35, lambda gone=gone: now() - timedelta(weeks=10 - gone)).once()  # type: ignore[misc]
+            assert await connection.fetchval(LEDGER) == 0
+        assert [row[3] for row in await dropped(connection)] == ([0, 3, 0] if observed_first else [3, 0, 0])
+        assert await connection.fetchval("select count(*) from receipt") == 0
 
     with_pool(database, work)
 

@@ -16,7 +16,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from receiver.errors import ReceiverError
-from receiver.workers import Stopping, Worker, listen, run_beside, server_for, tls_context
+from receiver.stopping import Stopping
+from receiver.workers import Worker, listen, run_beside, server_for, tls_context
 from tests.doors.telling import certificate
 from tests.sending.platforms import recording_platform, sms
 from tests.support import Database, eventually, receiver_process
@@ -142,7 +143,8 @@ def test_a_worker_that_does_not_end_is_cut_off_after_the_grace(caplog: pytest.Lo
 HANGING = """
 import asyncio, time
 from starlette.applications import Starlette
-from receiver.workers import LastResort, Stopping, listen, run_beside, server_for
+from receiver.stopping import LastResort, Stopping
+from receiver.workers import listen, run_beside, server_for
 
 class Hanging:
     async def run(self): await asyncio.Event().wait()

@@ -63,7 +63,7 @@ def seed_of(name: str) -> int:
 def test_kills_and_restarts_lose_nothing_that_was_answered_200(server: OwnPostgres, tmp_path: Path) -> None:
     with stage(tmp_path, server, "kills", seed_of("kills")) as found:
         found.service()
-        print(play(found, KILLS, seed_of("kills"), pause=0.03))
+        print(play(found, KILLS, seed_of("kills"), pause=0.06))
 
 
 def test_hangs_and_cuts_lose_nothing_that_was_answered_200(server: OwnPostgres, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import subprocess
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
@@ -9,10 +10,15 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from receiver.cli.forget import Spooled, spooled
 from receiver.database.pool import Connection, connect
 from receiver.ids import MessageId, new_id
+from receiver.messages.lattice import Channel
+from receiver.platform.apis import Api
 from receiver.receipts.arrival import Arrival
 from receiver.receipts.spool_file import SpoolFile
+from receiver.sending import outbox
+from receiver.sending.request import Asked, Request
 from receiver.upkeep import forgetter, forgetting
 from receiver.upkeep.person import person_of
 from tests.cli.test_commands import command
@@ -150,6 +156,39 @@ def test_what_waits_to_be_sent_is_left_alone_and_told(database: Database) -> Non
     work_on(database, _nowhere)
 
 
+def test_an_event_that_waits_to_be_sent_and_names_the_person_is_told(database: Database) -> None:
+    tenant = database.tenant()
+
+    async def prepare(connection: Connection) -> None:
+        event = Request(Api.EVENTS, Channel.EVENT, f'{{"events": [{{"to": "{NUMBER}"}}]}}'.encode(),
+                        (Asked("event", "e1", "0", None),), None, None, None, 2, None, None)  # fmt: skip
+        await outbox.accept(connection, tenant, event, now())
+
+    work_on(database, prepare)
+    told = forget(database)
+    assert (told["code"], told["complete"]) == (1, False)
+    assert (told["erased"]["waiting"], told["erased"]["waiting_calls"], told["erased"]["contents"]) == (0, 1, 0)
+    assert NUMBER in database.value("select convert_from(content, 'UTF8') from submission"), "it can still be sent"
+    database.fetch("delete from outbox")
+    told = forget(database)
+    assert (told["complete"], told["erased"]["contents"]) == (True, 1)
+    work_on(database, _nowhere)
+
+
+def test_a_key_whose_message_was_dropped_forgets_the_person_too(database: Database) -> None:
+    tenant = database.tenant()
+
+    async def prepare(connection: Connection) -> None:
+        await tell(connection, tenant, body(NUMBER, "t"))
+        await connection.execute("delete from message")
+        await connection.execute("delete from receipt")
+        assert await places(connection, NUMBER) == ["message_key.leg_key"]
+
+    work_on(database, prepare)
+    assert forget(database)["erased"]["keys"] == 1
+    work_on(database, _nowhere)
+
+
 def test_a_run_that_was_cut_off_is_finished_by_the_next(database: Database) -> None:
     tenant = database.tenant()
     person = person_of(NUMBER)
@@ -232,6 +271,22 @@ def test_the_spool_keeps_it_from_being_called_complete(database: Database, tmp_p
     file.close()
 
 
+def test_a_spool_that_can_not_be_looked_into_is_not_called_empty(tmp_path: Path) -> None:
+    person = person_of(NUMBER)
+    assert person is not None
+    folder = tmp_path / "spool"
+    folder.mkdir(mode=0)
+    user = os.geteuid()
+    try:
+        if user == 0:  # nothing is closed to root
+            os.seteuid(65534)
+        assert spooled(folder, person) == Spooled(bodies=0, unreadable=1)
+    finally:
+        os.seteuid(user)
+        folder.chmod(0o700)
+    assert spooled(folder, person) == Spooled()
+
+
 def test_it_asks_and_a_dry_run_changes_nothing(database: Database) -> None:
     tenant = database.tenant()
     work_on(database, lambda connection: tell(connection, tenant, body(NUMBER, "t")))
@@ -241,7 +296,8 @@ def test_it_asks_and_a_dry_run_changes_nothing(database: Database) -> None:
     assert asked.returncode != 0
     assert "1 messages with 1 receipts" in asked.stderr
     assert "--yes" in forget_run(database, "--json").stderr
-    assert "names nobody" in forget_run(database, "--yes", destination=" ").stderr
+    for nobody in (" ", "\udcff123456789"):
+        assert "names nobody" in forget_run(database, "--yes", destination=nobody).stderr
     assert database.value("select destination from message") == NUMBER
 
 

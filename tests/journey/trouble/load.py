@@ -33,11 +33,6 @@ class Load:
         """By status; `none` where none came."""
         self.failure: BaseException | None = None
 
-    @property
-    def given_up(self) -> int:
-        """Bodies that never were answered 200."""
-        return len(self.sent.keys() - set(self.acknowledged))
-
     @contextmanager
     def running(self) -> Iterator["Load"]:
         """In a thread of its own. At the end of the block no new body is begun, and those under way are finished."""

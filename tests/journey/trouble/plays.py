@@ -46,7 +46,8 @@ def _revive_the_lonely(stage: Stage) -> None:
 
 
 def drain(stage: Stage) -> None:
-    """Returns when no spool holds anything. No spool was found damaged."""
+    """Returns when no spool holds anything; waits as long as there is less and less. None is damaged."""
     for folder in {service.spool for service in stage.services if service.spool}:
-        eventually(lambda folder=folder: bodies_in(folder) == 0, PATIENCE, 0.05)  # type: ignore[misc]
+        while left := bodies_in(folder):
+            eventually(lambda folder=folder, left=left: bodies_in(folder) < left, PATIENCE, 0.05)  # type: ignore[misc]
         assert spool_folder.set_aside(folder) == []
