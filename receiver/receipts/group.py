@@ -176,7 +176,7 @@ def _state(error: Exception) -> str | None:
 
 @contextlib.asynccontextmanager
 async def borrowed(pool: Pool, seconds: float) -> AsyncIterator[Connection]:
-    """A connection for at most so many seconds: then it is cut off, and whoever waits for it hears so.
+    """A connection for at most so many seconds: then it is cut off, and whoever waits for it hears TimeoutError.
 
     Cut off, not cancelled: cancelling asks a server that hangs. After any error it is not used again, so that after a
     failover nobody speaks to the old server.
@@ -188,8 +188,11 @@ async def borrowed(pool: Pool, seconds: float) -> AsyncIterator[Connection]:
     watch = loop.call_at(deadline, _cut_off, connection)
     try:
         yield connection
-    except BaseException:
+    except BaseException as error:
         _cut_off(connection)
+        if isinstance(error, Exception) and loop.time() >= deadline:
+            # whatever asyncpg calls it: between two statements it stumbles over what it has no more (AttributeError)
+            raise TimeoutError(f"no commit within {seconds:g} s") from error
         raise
     finally:
         watch.cancel()

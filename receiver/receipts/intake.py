@@ -6,6 +6,7 @@ receipts are in Postgres and fsynced, or its body is in the spool and fsynced, o
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from uuid import UUID
@@ -18,7 +19,7 @@ from receiver.ids import TenantId, new_id
 from receiver.messages.told import Feed, Told
 from receiver.receipts.arrival import Arrival
 from receiver.receipts.breaker import Breaker
-from receiver.receipts.group import GROUP, borrowed, store
+from receiver.receipts.group import GROUP, AlreadyIn, borrowed, store
 from receiver.receipts.receipt import Reading
 from receiver.receipts.spool import NotSpooled, Spool
 
@@ -28,6 +29,8 @@ GROUP_BYTES = 4 * 1024 * 1024  # of bodies in one transaction: some 50 ms of wor
 CAPACITY = 8_192  # receipts that wait: 32 groups, well under a second of a healthy database
 CAPACITY_BYTES = 64 * 1024 * 1024  # of bodies that wait
 COMMIT_SECONDS = 2.0  # a commit that takes longer goes to the spool: the platform waits 10 s in all
+MOST_SECONDS = 4.0  # that the last one who waits will wait, as things go: a group more, and one spooled, is under 10 s
+LATEST = 0.2  # of the pace: what the last group adds to what is known of those before
 
 
 class NotDurable(Exception):
@@ -77,6 +80,7 @@ class Intake:
         self._waiting: deque[_Item] = deque()
         self._size = 0
         self._bytes = 0
+        self._pace = 0.0  # seconds a group, of late
         self._wake = asyncio.Event()
         self._closing = False
         self._last_failure: str | None = None
@@ -96,14 +100,20 @@ class Intake:
         at once. Without a reading the body goes to the spool.
         """
         item = _Item(arrival, reading, asyncio.get_running_loop().create_future())
-        too_many = self._size + item.size > self._capacity or self._bytes + item.bytes > CAPACITY_BYTES
-        if self._closing or (too_many and self._waiting):
+        if self._closing or (self._waiting and self._is_too_much(item)):
             raise Full
         self._waiting.append(item)
         self._size += item.size
         self._bytes += item.bytes
         self._wake.set()
         await item.done
+
+    def _is_too_much(self, item: _Item) -> bool:
+        """Whether there is no room for one more, or it would wait for longer than the platform has patience."""
+        size = self._size + item.size
+        if size > self._capacity or self._bytes + item.bytes > CAPACITY_BYTES:
+            return True
+        return size / GROUP * self._pace > MOST_SECONDS
 
     async def run(self) -> None:
         """Commits group after group until closed and empty. Dying, it leaves nobody waiting."""
@@ -124,6 +134,7 @@ class Intake:
                 await self._wake.wait()
                 continue
             group = self._next_group()
+            began = time.monotonic()
             try:
                 await self._make_durable(group)
             except BaseException as error:
@@ -136,6 +147,7 @@ class Intake:
                 for item in group:
                     if not item.done.done():  # its client may have gone
                         item.done.set_result(None)
+            self._pace += (time.monotonic() - began - self._pace) * LATEST
 
     async def close(self) -> None:
         """Takes nothing more; `run` returns when what waits is committed."""
@@ -189,8 +201,11 @@ class Intake:
         readings = [item.reading for item in group if item.reading is not None]
         receipts = [receipt for reading in readings for receipt in reading.receipts]
         rejects = [reject for reading in readings for reject in reading.rejects]
-        async with borrowed(self._pool, COMMIT_SECONDS) as connection:
-            stored = await store(connection, key, self._feed, receipts, rejects)
+        try:
+            async with borrowed(self._pool, COMMIT_SECONDS) as connection:
+                stored = await store(connection, key, self._feed, receipts, rejects)
+        except AlreadyIn:  # a first try was committed and its answer was lost on the way
+            return
         stored.count(self._feed, self._tenants)
         if stored.left:
             _tell_again(group, stored.left)

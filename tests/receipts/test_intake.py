@@ -142,3 +142,29 @@ def test_a_connection_that_dies_in_mid_commit_ends_its_group_and_not_the_worker(
 
     with_intake(database, work)
     assert database.value("select count(*) from receipt") == 400
+
+
+SLOW = """
+create function wait_a_little() returns trigger language plpgsql as $f$ begin perform pg_sleep(0.1); return new; end $f$;
+create trigger slow before insert on intake for each row execute function wait_a_little();
+"""
+
+
+def test_who_would_wait_for_too_long_is_told_at_once(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    tenant = database.tenant()
+    monkeypatch.setattr(intake, "MOST_SECONDS", 0.3)
+
+    async def work(taker: Intake, pool: Pool) -> None:
+        for statement in SLOW.strip().split(";\n", 1):
+            await pool.execute(statement)
+        for n in range(8):  # it learns how long a group takes
+            await taker.take(*arrived(reading(delivered(n), tenant)))
+        many = [taker.take(*arrived(reading(delivered(n), tenant))) for n in range(8, 2_008)]
+        told = await asyncio.gather(*many, return_exceptions=True)
+        full = [n for n, answer in enumerate(told) if isinstance(answer, Full)]
+        assert 0 < len(full) < len(told) - 256
+        assert full[0] > 256, "a burst that one group or two can hold is no trouble"
+        assert all(answer is None or isinstance(answer, Full) for answer in told)
+        assert await pool.fetchval("select count(*) from receipt") == 8 + len(told) - len(full)
+
+    with_intake(database, work)
