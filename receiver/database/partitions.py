@@ -13,11 +13,12 @@ WEEKS_AHEAD = 3
 
 BY_ID = ("batch", "submission", "attempt", "message", "message_state", "receipt", "intake")
 HOT = {
-    "message_state": "with (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.05)",
+    "message_state": "with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05)",
 }
 
 WEEKS = "select starts_on from week order by starts_on"
 LAST_DROPPED = "select max(starts_on) from dropped_week"
+DATABASE_NOW = "select now()"
 ADD_WEEK = "insert into week (starts_on, first_id, end_id) values ($1, $2, $3)"
 # Whoever waits for a lock makes all later ones wait behind: rather fail soon, and try again.
 SHORT_LOCKS = "set local lock_timeout = '200ms'"
@@ -39,7 +40,7 @@ def week_of(moment: datetime) -> date:
 
 
 async def ensure_weeks(connection: Connection, now: datetime) -> list[date]:
-    """Makes the partitions of last week (clocks differ), of this and the next ones.
+    """Makes the partitions of last week (clocks differ), this and the next ones, by `now` and by the database's clock.
 
     Raises asyncpg.LockNotAvailableError if somebody holds a table for longer than we let the receipts wait behind us.
     """
@@ -48,8 +49,9 @@ async def ensure_weeks(connection: Connection, now: datetime) -> list[date]:
         await connection.execute(ONE_AT_A_TIME)
         have = {row["starts_on"] for row in await connection.fetch(WEEKS)}
         dropped = await connection.fetchval(LAST_DROPPED)
-        monday = week_of(now)
-        wanted = [monday + timedelta(weeks=n) for n in range(-1, WEEKS_AHEAD + 1)]
+        # This process may make them for all: where its clock is slow, the others must not run out of weeks.
+        mondays = [week_of(now), week_of(await connection.fetchval(DATABASE_NOW))]
+        wanted = sorted({m + timedelta(weeks=n) for m in mondays for n in range(-1, WEEKS_AHEAD + 1)})
         # What retention dropped must not come back. Behind the newest there may be a gap: a clock that jumped ahead
         # and back has had weeks made that are far away.
         new = [week for week in wanted if week not in have and (dropped is None or week > dropped)]

@@ -22,6 +22,8 @@ CONNECT_SECONDS = 10.0
 # The platform waits 10 s for our answer: a group that has not committed by then is answered 503 before.
 WRITE_SECONDS = 6.0
 READ_SECONDS = 10.0
+# A page is read along an index until it is full; other ways read all of a time first, whatever is asked of it.
+READS_IN_ORDER = {"enable_bitmapscan": "off", "max_parallel_workers_per_gather": "0"}
 
 # InternalClientError: asyncpg's word for a server that died between two of its messages.
 NOT_THERE = (OSError, asyncio.TimeoutError, asyncpg.InterfaceError, asyncpg.InternalClientError)
@@ -54,7 +56,7 @@ def is_away(error: BaseException) -> bool:
 async def lazy_pool(dsn: str, name: str, size: int, *, writer: bool, resets: bool = True) -> Pool:
     """A pool of up to `size` connections, each made when it is needed: the database need not be there yet.
 
-    Writers plan once: planning over all partitions afresh costs more than the statement itself. A connection that
+    Each plans once: planning over all partitions afresh costs more than the statement itself. A connection that
     died is replaced when it is asked for next. Without `resets` one comes back as it is, which saves a round trip: for
     borrowers that leave nothing behind. Raises DatabaseError in one sentence for an address that is none.
     """
@@ -78,9 +80,10 @@ async def _started(dsn: str, name: str, size: int, least: int, *, writer: bool, 
         "statement_timeout": str(int(seconds * 1000)),
         "idle_in_transaction_session_timeout": "30000",
         "jit": "off",
+        "plan_cache_mode": "force_generic_plan",
     }
-    if writer:
-        server_settings["plan_cache_mode"] = "force_generic_plan"
+    if not writer:
+        server_settings |= READS_IN_ORDER
     pool = _Pool(
         dsn,
         connection_class=asyncpg.Connection,
