@@ -79,17 +79,13 @@ class LastResort:
         """From now on there are so many seconds, or with `at_once` a few; then it is gone, with this exit code."""
         if self._timer is not None and (self._hurries or not at_once):
             return
-        self.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
         self._hurries = at_once
         seconds = min(self._seconds, HURRY_SECONDS) if at_once else self._seconds
         self._timer = threading.Timer(seconds, self._leave, (code,))
         self._timer.daemon = True
         self._timer.start()
-
-    def cancel(self) -> None:
-        """The end went well."""
-        if self._timer is not None:
-            self._timer.cancel()
 
     @staticmethod
     def _leave(code: int) -> None:

@@ -144,7 +144,8 @@ async def _drain(
 def listen(host: str, port: int, *, setting: str = "", reuse: bool = False) -> socket.socket:
     """A listening socket. Raises ReceiverError in one sentence if the port is taken or the address is not ours.
 
-    `setting` is NOTIFY_ for the settings of the second port; with `reuse` other processes may listen there too.
+    `setting` is NOTIFY_ for the settings of the second port; with `reuse` other processes may listen there too. Then
+    the server begins to listen: before, the kernel would hand us what another one could answer.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     names = f"RECEIVER_{setting}HOST", f"RECEIVER_{setting}PORT"
@@ -161,7 +162,8 @@ def listen(host: str, port: int, *, setting: str = "", reuse: bool = False) -> s
                 f"port {port} on {host} is taken: stop what uses it, or set {names[1]} to another"
             ) from None
         raise ReceiverError(f"can't listen on {host} port {port}: {error.strerror}; see {names[0]}") from None
-    bound.listen(2048)
+    if not reuse:
+        bound.listen(2048)
     bound.setblocking(False)
     return bound
 

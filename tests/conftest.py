@@ -64,9 +64,11 @@ def fresh_database(postgres: str, template: str) -> Iterator[Callable[[], Databa
 
     async def sql(*statements: str) -> None:
         admin = await connect(postgres, "tests")
-        for statement in statements:
-            await admin.execute(statement)
-        await admin.close()
+        try:
+            for statement in statements:
+                await admin.execute(statement)
+        finally:  # what leaks here is told as the fault of another test
+            await admin.close()
 
     def make() -> Database:
         name = f"test_{os.getpid()}_{next(_numbers)}"

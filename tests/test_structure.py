@@ -60,6 +60,7 @@ SQL_FILES = {
     "sending/outbox.py",
     "sending/recorded.py",
     "sending/resending.py",
+    "queries/finding.py",
     "queries/search.py",
     "forwarding/queue.py",
 }

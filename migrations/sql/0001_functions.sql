@@ -201,6 +201,12 @@ begin
    cross join lateral (
      select s.id, s.merged_into from message_state s where s.id = w.id and s.id between p_low and p_high for update) m;
   if v_locked < cardinality(v_ids) then
+    -- Postgres 18 locks a row that it had to wait for, and then leaves it out, where bounds closed a partition
+    select count(m.id), coalesce(array_agg(m.id) filter (where m.merged_into is not null), '{}') into v_locked, p_merged
+      from (select u.id from unnest(v_ids) with ordinality u(id, n) order by u.n) w
+     cross join lateral (select s.id, s.merged_into from message_state s where s.id = w.id for update) m;
+  end if;
+  if v_locked < cardinality(v_ids) then
     raise exception 'dropped meanwhile' using errcode = 'RX001';
   end if;
 end $f$;
@@ -249,7 +255,7 @@ set enable_hashjoin = off set enable_mergejoin = off set enable_material = off
 set enable_seqscan = off set enable_bitmapscan = off set enable_memoize = off as $f$
 declare
   v_ids uuid[]; v_facts integer[]; v_ranks smallint[]; v_reason_keys bytea[]; v_reason_classes smallint[];
-  v_times timestamptz[]; v_transids text[]; v_fingerprints bytea[]; v_timeless boolean;
+  v_times timestamptz[]; v_transids text[]; v_fingerprints bytea[];
 begin
   with new as materialized (
     select distinct on (p_ids[t.ordinality], t.fingerprint) p_ids[t.ordinality] as id, t.ordinality as n, t.*
@@ -319,7 +325,9 @@ end $f$;
 
 -- The usual group, found by one look at each message: every receipt names a message of ours by its id, comes in under
 -- the URL of its own submission or the tenant's, and tells a transid that is known. For any other group: nothing.
-create function find_issued_v1(p_group told_v1[], out p_ids uuid[], out p_elsewhere boolean[]) language plpgsql volatile
+create function find_issued_v1(
+    p_oldest uuid, p_group told_v1[], out p_ids uuid[], out p_elsewhere boolean[]
+) language plpgsql volatile
 set enable_seqscan = off set enable_bitmapscan = off set enable_memoize = off as $f$
 declare
   v_all boolean;
@@ -331,7 +339,8 @@ begin
     return;
   end if;
   select bool_and(coalesce(m.submission_id = coalesce(t.submission_id, m.submission_id) and m.channel <> 14
-                           and (t.transid is null or s.answered), false)),
+                           and (t.transid is null or s.answered)
+                           and (t.submission_id < p_oldest) is not true, false)),      -- else it is late
          array_agg(t.candidate order by t.ordinality), array_agg(m.destination_key <> t.destination_key order by t.ordinality)
     into v_all, p_ids, p_elsewhere
     from unnest(p_group) with ordinality t
@@ -684,7 +693,7 @@ declare
   v_rejects integer := coalesce(cardinality(p_rejects), 0);
 begin
   select first_id into v_oldest from week order by starts_on limit 1;
-  select f.p_ids, f.p_elsewhere into messages, v_elsewhere from find_issued_v1(p_group) f;
+  select f.p_ids, f.p_elsewhere into messages, v_elsewhere from find_issued_v1(v_oldest, p_group) f;
   if messages is null then
     select f.p_ids, f.p_forged, f.p_events, f.p_claims into messages, v_forged, v_events, v_claims
       from find_or_bear_v1(p_at, v_oldest, p_group) f;

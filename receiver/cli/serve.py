@@ -48,10 +48,11 @@ def serve(roles: Roles = None) -> None:
     logs.set_up(settings.log_level)
     tls = tls_context(settings.tls_cert, settings.tls_key) if settings.tls_cert and settings.tls_key else None
     bound = _listen(settings)
-    last = LastResort()
+    last = (
+        LastResort()
+    )  # never called off: an embedded Postgres may hang when all else has ended, or a thread of the spool
     with database(settings, exclusive=True) as dsn:
         code = run(_serve(settings, dsn, secret_of(settings), bound, tls, last))
-    last.cancel()  # not before: an embedded Postgres that hangs would hold the end up for minutes
     raise typer.Exit(code)
 
 

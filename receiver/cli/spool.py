@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from receiver import logs
 from receiver.access.tenants import Tenants
 from receiver.cli.opening import database, run, secret_of
 from receiver.database.migrate import require_schema
@@ -77,6 +78,7 @@ def drain(as_json: Json = False) -> None:
     these drain them themselves.
     """
     settings = read_settings(serving=False)
+    logs.set_up("error")  # why a file can't be taken; not each one that is
     folder = _folder(settings)
     secret = secret_of(settings)
     with database(settings) as dsn:
@@ -113,7 +115,7 @@ async def _drain(
                 await drain_unit(pool, tenants, held.identity, unit, patient=False)
                 await spool.drained(held, unit)
                 drained += len(unit.arrivals)
-                progress.update(task, completed=drained)
+                progress.update(task, completed=drained, total=drained + spool.bodies)
         warnings = [w for w in spool.warnings() if "can't be used" not in w]
         held_by = {file.file: file.held_by for file in _waiting(folder) if file.held_by}
         return drained, held_by, warnings

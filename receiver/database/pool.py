@@ -22,8 +22,10 @@ CONNECT_SECONDS = 10.0
 # The platform waits 10 s for our answer: a group that has not committed by then is answered 503 before.
 WRITE_SECONDS = 6.0
 READ_SECONDS = 10.0
-# A page is read along an index until it is full; other ways read all of a time first, whatever is asked of it.
-READS_IN_ORDER = {"enable_bitmapscan": "off", "max_parallel_workers_per_gather": "0"}
+MOST_PLANS = 32  # kept on a connection: that of a search over all weeks takes a megabyte
+# A plan that is kept may be of a time when a week was small: it must not be one that reads the week whole, nor one
+# that reads all of it before it sorts.
+BY_INDEX = {"enable_seqscan": "off", "enable_bitmapscan": "off", "max_parallel_workers_per_gather": "0"}
 
 # InternalClientError: asyncpg's word for a server that died between two of its messages.
 NOT_THERE = (OSError, asyncio.TimeoutError, asyncpg.InterfaceError, asyncpg.InternalClientError)
@@ -83,7 +85,7 @@ async def _started(dsn: str, name: str, size: int, least: int, *, writer: bool, 
         "plan_cache_mode": "force_generic_plan",
     }
     if not writer:
-        server_settings |= READS_IN_ORDER
+        server_settings |= BY_INDEX
     pool = _Pool(
         dsn,
         connection_class=asyncpg.Connection,
@@ -98,6 +100,7 @@ async def _started(dsn: str, name: str, size: int, least: int, *, writer: bool, 
         loop=None,
         timeout=CONNECT_SECONDS,
         command_timeout=seconds + 1,
+        statement_cache_size=MOST_PLANS,
         server_settings=server_settings,
     )
     await pool

@@ -29,6 +29,7 @@ GROUP_BYTES = 4 * 1024 * 1024  # of bodies in one transaction: some 50 ms of wor
 CAPACITY = 8_192  # receipts that wait: 32 groups, well under a second of a healthy database
 CAPACITY_BYTES = 64 * 1024 * 1024  # of bodies that wait
 COMMIT_SECONDS = 2.0  # a commit that takes longer goes to the spool: the platform waits 10 s in all
+LONGEST_WAIT = 5.0  # seconds in the queue: then to the spool, so that commit after slow commit adds up to no 10 s
 MOST_SECONDS = 4.0  # that the last one who waits will wait, as things go: a group more, and one spooled, is under 10 s
 LATEST = 0.2  # of the pace: what the last group adds to what is known of those before
 
@@ -48,10 +49,10 @@ NOT_NOW = (asyncpg.PostgresError, NotDurable, *NOT_THERE)
 class _Item:
     """One body on its way: as it came, what was read in it (None: nobody could yet), and its door's future."""
 
-    __slots__ = ("arrival", "bytes", "done", "reading", "size")
+    __slots__ = ("arrival", "bytes", "done", "reading", "since", "size")
 
-    def __init__(self, arrival: Arrival, reading: Reading | None, done: asyncio.Future[None]) -> None:
-        self.arrival, self.reading, self.done = arrival, reading, done
+    def __init__(self, arrival: Arrival, reading: Reading | None, done: asyncio.Future[None], since: float) -> None:
+        self.arrival, self.reading, self.done, self.since = arrival, reading, done, since
         if reading is None or (len(reading.receipts) == 1 and not reading.rejects):
             self.size, self.bytes = 1, len(arrival.body)
         else:
@@ -99,7 +100,8 @@ class Intake:
         """Returns when every receipt and reject of `reading` is durable, or the body is. Raises NotDurable, or Full
         at once. Without a reading the body goes to the spool.
         """
-        item = _Item(arrival, reading, asyncio.get_running_loop().create_future())
+        loop = asyncio.get_running_loop()
+        item = _Item(arrival, reading, loop.create_future(), loop.time())
         if self._closing or (self._waiting and self._is_too_much(item)):
             raise Full
         self._waiting.append(item)
@@ -179,7 +181,7 @@ class Intake:
     async def _make_durable(self, group: list[_Item]) -> None:
         """On return the group is in Postgres or in the spool. Raises one of NOT_NOW when neither could be done."""
         key = new_id()
-        if group[0].reading is None or self.is_spooling:
+        if group[0].reading is None or self.is_spooling or self._waited_too_long(group[0]):
             await self._to_spool(key, group)
             return
         try:
@@ -188,14 +190,18 @@ class Intake:
             self._tell_failure(error)
             if self._spool is None:
                 raise
+            if self._breaker is not None:  # also where the spool takes nothing: who waits then hears so at once
+                self._breaker.open()
             # It may be in all the same: in the spool it has the key that says so.
             await self._to_spool(key, group)
-            if self._breaker is not None:
-                self._breaker.open()
         else:
             self._last_failure = None
             if self._breaker is not None and self._breaker.is_shaky:
                 self._breaker.went_well()
+
+    def _waited_too_long(self, item: _Item) -> bool:
+        waited = asyncio.get_running_loop().time() - item.since
+        return waited > LONGEST_WAIT and self._spool is not None and self._spool.can_take()
 
     async def _commit(self, key: UUID, group: list[_Item]) -> None:
         readings = [item.reading for item in group if item.reading is not None]

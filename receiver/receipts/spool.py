@@ -25,6 +25,7 @@ log = logging.getLogger("receiver.spool")
 T = TypeVar("T")
 
 APPEND_SECONDS = 5.0  # with the two for Postgres well within the platform's ten
+MOST_TAKEN = 32  # orphans at a time, four descriptors each: a process often has no more than 1,024
 RECHECK_PART = 0.95  # of the limit: above it nothing more is promised to a balancer
 
 _EVER = datetime.min.replace(tzinfo=UTC)
@@ -49,7 +50,7 @@ class Spool:
         """Files of another installation, which are left alone."""
         self._trouble: str | None = "it has not been opened"
         self._refusal: str | None = None
-        self._size, self._aside = 0, 0
+        self._size, self._aside, self._left = 0, 0, 0
         self._appending: asyncio.Future[None] | None = None
         self._own_thread = ThreadPoolExecutor(1, "spool")
         self._other_thread = ThreadPoolExecutor(1, "spools of others")
@@ -87,6 +88,8 @@ class Spool:
         said = []
         if self.bodies:
             said.append(f"{self.bodies} receipts wait in the spool, the oldest for {self.age:.0f} s")
+        if self._left:
+            said.append(f"{self._left} more spool files in {self.folder} wait until these are drained")
         if self._trouble is not None:
             said.append(f"the spool {self.folder} can't be used: {self._trouble}")
         elif self._size >= self._most_bytes * RECHECK_PART:
@@ -130,8 +133,11 @@ class Spool:
             if self._own is None:
                 await self._in(self._own_thread, self._make_own)
             elif self._trouble is not None:
-                await self._in(self._own_thread, self._own.file.try_write)
+                await self._in(self._own_thread, self._try_own)
                 self._trouble = None
+        except (OSError, sqlite3.Error) as error:
+            self._say(error)
+        try:  # all the same: where the disk is full of them, draining them makes room
             await self.adopt()
         except (OSError, sqlite3.Error) as error:
             self._say(error)
@@ -142,9 +148,10 @@ class Spool:
             return
         known = {held.identity for held in self._held()} | self._skipped | self.foreign
         told, ours = self._unusable, self._installations
-        found = await self._in(self._other_thread, lambda: take_orphans(self.folder, known, told, ours))
+        most = MOST_TAKEN - len(self._taken)
+        found = await self._in(self._other_thread, lambda: take_orphans(self.folder, known, told, ours, most))
         self._taken += found.orphans
-        self._unusable = found.unusable
+        self._unusable, self._left = found.unusable, found.left
         self.foreign |= found.foreign
         self._size = await self._in(self._own_thread, self._measure)
 
@@ -203,23 +210,42 @@ class Spool:
         self._trouble = None
 
     def _write(self, key: UUID, arrivals: Sequence[Arrival]) -> None:
-        own = self._own
-        assert own is not None
+        own = self._whole_own()
         self._size = self._measure()
         if self._size + sum(len(a.body) + ROW_BYTES for a in arrivals) > self._most_bytes:
             raise NotSpooled("it is full (RECEIVER_SPOOL_MB)")
-        if not own.file.is_broken:
-            try:
-                own.file.append(key, arrivals)
-                return
-            except sqlite3.Error as error:
-                if not is_damage(error):
-                    raise
-                own.file.is_broken = True
-        # What can be read of it is drained like an orphan's, and it is set aside; we go on in a new one.
-        new = self._make_own()
-        self._taken.append(own)
+        try:
+            own.file.append(key, arrivals)
+        except sqlite3.Error as error:
+            if not is_damage(error):
+                raise
+            own.file.is_broken = True
+        new = self._whole_own()  # removed while we wrote, it would be found by nobody after us
+        if new is own:
+            return
         new.file.append(key, arrivals)
+        if not new.file.is_there():
+            raise NotSpooled("its files are removed while it writes")
+
+    def _whole_own(self) -> Held:
+        """This process's file; a new one if it is damaged or not in the folder. Raises OSError or sqlite3.Error."""
+        own = self._own
+        if own is None:
+            return self._make_own()
+        if not own.file.is_broken and not own.file.is_there():
+            own.file.is_broken = True
+            log.error("spool_file_gone", extra={"spool": str(own.identity)})
+        return self._renew(own) if own.file.is_broken else own
+
+    def _renew(self, broken: Held) -> Held:
+        """A new file of our own in place of `broken`: what can be read of that is drained like an orphan's."""
+        if self._own is broken:  # not if the other one who noticed was faster
+            self._taken.append(broken)
+            self._own = None
+        return self._own or self._make_own()
+
+    def _try_own(self) -> None:
+        self._whole_own().file.try_write()
 
     def _make_own(self) -> Held:
         """A new file of this process's own. Raises OSError or sqlite3.Error."""
@@ -242,17 +268,18 @@ class Spool:
 
     async def _emptied(self, held: Held) -> None:
         """A file that has nothing more: an orphan's is removed, a damaged one set aside."""
-        if held is self._own and not held.file.is_broken:
-            held.file.bodies, held.file.oldest = 0, None
-            return
         if held is self._own:
-            await self._in(self._own_thread, self._make_own)
-        else:
-            self._taken.remove(held)
+            if not held.file.is_broken:
+                return
+            await self._in(self._own_thread, lambda: self._renew(held))
+        self._taken.remove(held)
         try:
             await self._in(self._other_thread, held.leave)
-            self._size = await self._in(self._own_thread, self._measure)
-        except OSError as error:
+            if self._left and not self._taken:
+                await self.adopt()
+            elif held.file.is_broken or not self._taken:  # not for each of thousands: it looks at them all
+                self._size = await self._in(self._own_thread, self._measure)
+        except (OSError, sqlite3.Error) as error:
             self._skipped.add(held.identity)
             self._say(error)
 

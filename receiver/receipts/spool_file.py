@@ -44,16 +44,17 @@ MOST_LOST = 1_000_000  # rows in a row that can't be read before the rest of a d
 SHRINK_PAGES = 1024  # an empty file of more pages than this gives its room back
 # What SQLite says of a file that is not whole: malformed, no database.
 DAMAGED = (11, 26)
-# An error of the disk: who reads finds a bad sector, who writes perhaps only a disk that is full.
-DISK = 10
+# A disk that does not give back what was written: READ, SHORT_READ, DATA, CORRUPTFS. Other errors of it may be those of
+# a full disk, which has no room for what SQLite keeps beside the file even while it reads.
+UNREADABLE = (266, 522, 8202, 8458)
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _Row = tuple[int, bytes, str, bytes | None, int, str, bytes, int]
 
 
 def is_damage(error: sqlite3.Error, *, reading: bool = False) -> bool:
     """Whether the file is not whole, and not only busy or the disk full."""
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    return code in DAMAGED or (reading and code == DISK)
+    code = getattr(error, "sqlite_errorcode", 0)
+    return code & 0xFF in DAMAGED or (reading and code in UNREADABLE)
 
 
 class SpoolFile:
@@ -67,6 +68,7 @@ class SpoolFile:
         self.is_broken = False
         self.unreadable = 0
         self._after, self._last = 0, -1
+        self._names: tuple[int | None, ...] = ()
         mode = "ro" if read_only else "rw"
         address = f"file:{quote(str(path))}?mode={mode}"
         self._db = sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False, timeout=1.0)
@@ -83,6 +85,7 @@ class SpoolFile:
                 self._db.close()
                 raise
             self.is_broken = True
+        self._names = self._found()
 
     @classmethod
     def create(cls, path: Path, installation: bytes) -> "SpoolFile":
@@ -116,6 +119,10 @@ class SpoolFile:
         except sqlite3.DatabaseError:
             return None
         return bytes(row[0]) if row else None
+
+    def is_there(self) -> bool:
+        """Whether the file and its log still bear their names: SQLite goes on writing what somebody has removed."""
+        return self._found() == self._names
 
     def append(self, key: UUID, arrivals: Sequence[Arrival]) -> None:
         """Adds `arrivals` in one transaction. On return they are on the disk."""
@@ -184,6 +191,9 @@ class SpoolFile:
         """Closes the file."""
         self._db.close()
 
+    def _found(self) -> tuple[int | None, ...]:
+        return tuple(_inode(Path(f"{self.path}{suffix}")) for suffix in ("", "-wal"))
+
     def _measure(self) -> None:
         self.bodies, self.bytes = self._db.execute(MEASURE).fetchone()
         row = self._db.execute(OLDEST, (0,)).fetchone()
@@ -197,7 +207,10 @@ class SpoolFile:
                 break
             seq, key = row[0], row[1]
             arrivals.append(_arrival_of(row))
-        return Unit(seq, UUID(bytes=key), arrivals) if arrivals else None
+        if not arrivals:
+            self.bodies, self.bytes, self.oldest = 0, 0, None
+            return None
+        return Unit(seq, UUID(bytes=key), arrivals)
 
     def _salvage(self) -> Unit | None:
         arrivals: list[Arrival] = []
@@ -266,6 +279,13 @@ def _arrival_of(row: _Row) -> Arrival:
 def _checksum(key: bytes, tenant: str, submission: bytes | None, received: int, headers: str, body: bytes) -> int:
     head = b"%b\0%b\0%b\0%d\0%b\0" % (key, tenant.encode(), submission or b"", received, headers.encode())
     return zlib.crc32(body, zlib.crc32(head))
+
+
+def _inode(path: Path) -> int | None:
+    try:
+        return path.stat().st_ino
+    except FileNotFoundError:
+        return None
 
 
 def fsync_folder(folder: Path) -> None:

@@ -78,8 +78,9 @@ def claim(folder: Path, identity: UUID) -> Claim | None:
         if os.fstat(descriptor).st_ino != lock.stat().st_ino:
             raise FileNotFoundError  # its holder removed it while we opened it
         holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": datetime.now(UTC).isoformat()}
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps(holder).encode(), 0)
+        with contextlib.suppress(OSError):  # only for people; and a full disk is emptied by whoever gets the lock
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, json.dumps(holder).encode(), 0)
     except (BlockingIOError, FileNotFoundError):
         os.close(descriptor)
         return None

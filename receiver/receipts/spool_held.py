@@ -35,13 +35,13 @@ class Held:
 
     def leave(self) -> None:
         """Closes the file: removed if it is empty, set aside if it is damaged and read to its end. Raises OSError."""
-        at_its_end = self.file.is_broken and self.file.next_unit() is None
+        at_its_end = self.file.next_unit() is None
         self.file.close()
-        if at_its_end:
+        if not at_its_end:
+            self.claim.give_back()
+        elif self.file.is_broken:
             self.claim.set_aside()
             _tell_set_aside(self.identity, self.file.unreadable)
-        elif self.waits:
-            self.claim.give_back()
         else:
             self.claim.remove()
 
@@ -55,6 +55,8 @@ class Found:
     """Of another installation: left alone."""
     unusable: set[UUID] = field(default_factory=set)
     """Not readable by us, or not now: looked at again."""
+    left: int = 0
+    """Files that were not looked at, because there were orphans enough."""
 
 
 def installation_of(secret: str) -> bytes:
@@ -62,8 +64,9 @@ def installation_of(secret: str) -> bytes:
     return hashlib.sha256(b"receiver spool\0" + secret.encode()).digest()[:8]
 
 
-def take_orphans(folder: Path, known: set[UUID], told: set[UUID], installations: Sequence[bytes]) -> Found:
-    """Takes every file that nobody holds, but the known ones. Raises OSError for a folder that can't be read.
+def take_orphans(folder: Path, known: set[UUID], told: set[UUID], installations: Sequence[bytes], most: int) -> Found:
+    """Takes the files that nobody holds, but the known ones: the oldest, `most` of them. Raises OSError for a folder
+    that can't be read.
 
     Of those in `told` nothing new is logged.
     """
@@ -71,6 +74,9 @@ def take_orphans(folder: Path, known: set[UUID], told: set[UUID], installations:
     spool_folder.tidy(folder)
     for identity in spool_folder.files(folder):
         if identity in known:
+            continue
+        if len(found.orphans) >= most:
+            found.left += 1
             continue
         try:
             _take(folder, identity, installations, found)

@@ -28,13 +28,19 @@ class PostgresWatch:
     async def run(self) -> None:
         """Looks four times a second until closed. Raises RuntimeError with the reason after too many tries."""
         while not self._closing.is_set():
-            if not self._postgres.is_alive():
+            if self._is_dead():
                 await self._start_again()
             await self._pause(EVERY_SECONDS)
 
     async def close(self) -> None:
         """Ends the watching; a start that is under way is given up within seconds."""
         self._closing.set()
+
+    def _is_dead(self) -> bool:
+        try:
+            return not self._postgres.is_alive()
+        except OSError:  # no descriptor is free, say: nobody knows, and dying of it would help nobody
+            return False
 
     async def _start_again(self) -> None:
         now = asyncio.get_running_loop().time

@@ -17,9 +17,11 @@ from receiver.database.embedded import Cluster
 ROOM = Path(__file__).resolve().parents[2]
 
 HOLDER = """
-import os, sys
+import os, signal, sys
 from pathlib import Path
 from receiver.database.embedded import serving, visiting
+signal.signal(signal.SIGINT, signal.default_int_handler)  # tests that run in the background inherit ignored ones
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 with {"serving": serving, "visiting": visiting}[os.environ["KIND"]](Path(os.environ["FOLDER"])):
     print("up", flush=True)
     sys.stdin.read()

@@ -119,6 +119,18 @@ def test_weeks_are_made_on_after_a_clock_had_jumped_ahead_and_back(database: Dat
     with_pool(database, work)
 
 
+def test_a_process_whose_clock_is_slow_makes_the_weeks_that_others_need(database: Database) -> None:
+    async def work(pool: Pool, connection: Connection) -> None:
+        newest = (await weeks(connection))[-1]
+        for table in await tables_of(connection, newest):
+            await connection.execute(f"drop table {table}")
+        await connection.execute("delete from week where starts_on = $1", newest)
+        assert newest in await ensure_weeks(connection, now() - timedelta(weeks=10))
+        assert (await weeks(connection))[-1] == newest
+
+    with_pool(database, work)
+
+
 def test_a_vacuum_of_an_old_table_is_not_waited_for(database: Database) -> None:
     async def work(pool: Pool, connection: Connection) -> None:
         await add_week(connection, LONG_AGO)

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import random
+import resource
 import signal
 import threading
 from contextlib import ExitStack
@@ -13,7 +14,7 @@ import pytest
 
 from receiver.database.embedded import serving
 from receiver.database.revival import EmbeddedPostgres
-from receiver.upkeep.postgres import PostgresWatch
+from receiver.upkeep.postgres import EVERY_SECONDS, PostgresWatch
 from tests.database.processes import alive, children, holder, postmasters, query, until
 
 ROUNDS = int(os.environ.get("RECEIVER_TEST_KILLS", "6"))
@@ -155,6 +156,28 @@ def test_the_watch_gives_up_with_the_reason_when_starting_again_does_not_help(se
                 asyncio.run(PostgresWatch(postgres, pauses=(0, 0.01, 0.01)).run())
     finally:
         configuration.write_text(before)
+
+
+def test_the_watch_does_not_die_when_no_descriptor_is_free(served: Path) -> None:
+    async def work() -> None:
+        watch = PostgresWatch(postgres)
+        running = asyncio.create_task(watch.run())
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        free = os.open("/", os.O_RDONLY)
+        os.close(free)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))  # as many clients as there may be
+        try:
+            with pytest.raises(OSError, match="Too many open files"):
+                postgres.is_alive()
+            await asyncio.wait({running}, timeout=3 * EVERY_SECONDS)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        await watch.close()
+        await running
+
+    with serving(served):
+        postgres = EmbeddedPostgres(served)
+        asyncio.run(work())
 
 
 def test_a_second_visitor_waits_for_the_server_that_is_started_again(served: Path) -> None:

@@ -1,6 +1,7 @@
 """How a run ends: quick and with 0 on a signal, at once on a second one, with 1 when a worker dies."""
 
 import asyncio
+import os
 import signal
 import socket
 import ssl
@@ -141,28 +142,33 @@ def test_a_worker_that_does_not_end_is_cut_off_after_the_grace(caplog: pytest.Lo
 
 
 HANGING = """
-import asyncio, time
+import asyncio, sys, threading, time
 from starlette.applications import Starlette
 from receiver.stopping import LastResort, Stopping
 from receiver.workers import listen, run_beside, server_for
 
 class Hanging:
     async def run(self): await asyncio.Event().wait()
-    async def close(self): time.sleep(60)  # nothing else runs any more
+    async def close(self):
+        if sys.argv[1] == "loop":
+            time.sleep(60)  # nothing else runs any more
+        threading.Thread(target=time.sleep, args=(60,)).start()  # Python waits for it after the last line
 
 async def main():
     last = LastResort(1.0)
     with Stopping() as stopping:
         print("up", flush=True)
-        await run_beside(server_for(Starlette()), [("hanging", Hanging())], sockets=[listen("127.0.0.1", 0)],
+        await run_beside(server_for(Starlette()), [("hanging", Hanging())], sockets=[listen("127.0.0.1", 0)], grace=0.2,
                          on_drain=lambda: last.begin(0 if stopping.signals else 1), stopping=stopping)
 
 asyncio.run(main())
 """
 
 
-def test_an_end_that_hangs_is_ended_by_force() -> None:
-    process = subprocess.Popen([sys.executable, "-c", HANGING], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+@pytest.mark.parametrize("where", ["loop", "thread"])
+def test_an_end_that_hangs_is_ended_by_force(where: str) -> None:
+    command = [sys.executable, "-c", HANGING, where]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout is not None
     assert process.stdout.readline() == b"up\n"
     process.send_signal(signal.SIGTERM)
@@ -172,6 +178,38 @@ def test_an_end_that_hangs_is_ended_by_force() -> None:
         process.kill()
     assert process.returncode == 0
     assert b"end_hangs" in said
+
+
+def test_what_a_signal_meant_before_it_means_afterwards() -> None:
+    async def work() -> None:
+        with Stopping():
+            assert signal.getsignal(signal.SIGTERM) is not mine
+
+    def mine(number: int, frame: object) -> None:
+        """Not the default, which kills whoever still has an embedded Postgres to stop."""
+
+    before = signal.signal(signal.SIGTERM, mine)
+    try:
+        asyncio.run(work())
+        assert signal.getsignal(signal.SIGTERM) is mine
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_under_nohup_a_closed_terminal_ends_nothing() -> None:
+    async def work() -> None:
+        with Stopping() as stopping:
+            os.kill(os.getpid(), signal.SIGHUP)
+            os.kill(os.getpid(), signal.SIGTERM)
+            await asyncio.wait_for(stopping.asked.wait(), 10)
+            assert stopping.signals == 1
+
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        asyncio.run(work())
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_an_idle_client_over_tls_that_never_closes_does_not_keep_it(tmp_path: Path) -> None:

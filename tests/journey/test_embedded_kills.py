@@ -5,6 +5,7 @@ import itertools
 import os
 import random
 import signal
+import socket
 import threading
 import time
 from pathlib import Path
@@ -15,7 +16,8 @@ import pytest
 
 from receiver.database.embedded import visiting
 from receiver.database.migrate import migrate
-from tests.database.processes import alive, postmasters
+from receiver.stopping import HURRY_SECONDS
+from tests.database.processes import alive, children, end_postmasters, postmasters
 from tests.receipts.tellings import assert_books_balance, body
 from tests.support import Database, eventually, receiver_process, run
 
@@ -151,3 +153,31 @@ def test_sigterm_while_postgres_is_started_again_ends_both(folder: Path, tmp_pat
         assert receiver.process.wait(25) == 0
         assert time.monotonic() - began < 20
     assert postmasters(folder) == []
+
+
+def test_a_postgres_that_hangs_does_not_hold_up_the_end(folder: Path, tmp_path: Path) -> None:
+    with receiver_process(Database("", ""), tmp_path, **environment(folder)) as receiver:
+        (postmaster,) = postmasters(folder)
+        hung = [postmaster, *children(postmaster)]
+        for pid in hung:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            began = time.monotonic()
+            receiver.process.send_signal(signal.SIGTERM)
+            eventually(lambda: not _listens(receiver.url))
+            receiver.process.send_signal(signal.SIGTERM)
+            assert receiver.process.wait(25) == 0
+            assert time.monotonic() - began < HURRY_SECONDS + 10, "not the minute that Postgres has for its own end"
+        finally:
+            for pid in filter(alive, hung):
+                os.kill(pid, signal.SIGCONT)
+    end_postmasters(folder)
+
+
+def _listens(url: str) -> bool:
+    host, _, port = url.removeprefix("http://").partition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=2).close()
+    except OSError:
+        return False
+    return True

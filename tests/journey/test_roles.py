@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -162,3 +163,29 @@ def test_without_that_a_taken_port_is_one_sentence(database: Database, tmp_path:
         second = receiver_process(database, tmp_path, up="/nothing", RECEIVER_PORT=port)
         with pytest.raises(AssertionError, match=f"port {port} on 127.0.0.1 is taken"), second:
             pass
+
+
+def test_one_that_refuses_to_serve_takes_no_call_from_those_that_share_its_port(
+    database: Database, tmp_path: Path
+) -> None:
+    shared = {"RECEIVER_PORT": str(free_port()), "RECEIVER_REUSE_PORT": "yes"}
+    over, told = threading.Event(), []
+
+    def ask(url: str) -> None:
+        while not over.is_set():
+            try:
+                told.append(str(httpx2.get(url, trust_env=False, timeout=20).status_code))
+            except httpx2.HTTPError as error:
+                told.append(type(error).__name__)
+
+    with receiver_process(database, tmp_path, **shared) as receiver:
+        asking = threading.Thread(target=ask, args=(f"{receiver.url}/livez",))
+        asking.start()
+        try:
+            newcomer = receiver_process(Database(database.server, "nosuch"), tmp_path, up="/nothing", **shared)
+            with pytest.raises(AssertionError, match="does not exist"), newcomer:
+                pass
+        finally:
+            over.set()
+            asking.join()
+    assert set(told) == {"200"}

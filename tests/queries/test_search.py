@@ -118,6 +118,34 @@ def test_a_message_is_found_by_every_id_that_it_has(world: World) -> None:
     assert world.find(correlationid="nobody's") == []
 
 
+NAMES = ("transid", "correlationid", "destination", "batch_id", "callbackData", "code")
+
+
+def _names(world: World, number: str, code: str) -> dict[str, str]:
+    names = (f"T-{number}", f"c-{number}", number, world.batches[number], f"d-{number}", code)
+    return dict(zip(NAMES, names, strict=True))
+
+
+@pytest.mark.parametrize("first", range(len(NAMES)), ids=NAMES)
+def test_names_that_are_asked_for_together_must_all_be_the_message_s(world: World, first: int) -> None:
+    together = NAMES[first:]
+    mine, another = _names(world, FAILED, "7101"), _names(world, BOTH, "7202")
+    asked = {name: mine[name] for name in together}
+    assert world.find(**asked) == [world.ids[FAILED]]
+    for wrong in together if len(together) > 1 else ():
+        assert world.find(**{**asked, wrong: another[wrong]}) == [], wrong
+
+
+def test_several_values_of_a_name_are_any_of_them(world: World) -> None:
+    both = sorted([world.ids[DELIVERED], world.ids[FAILED]], reverse=True)
+    mine, other = world.ids[DELIVERED], world.ids[FAILED]
+    assert world.find(destination=[DELIVERED, f"+{FAILED}", DELIVERED], limit=1) == both
+    assert world.find(transid=[f"T-{DELIVERED}", f"T-{FAILED}"], limit=1) == both
+    assert world.find(correlationid=[mine, f"c-{DELIVERED}", f"c-{FAILED}", other], limit=1) == both
+    assert world.find(batch_id=[world.batches[FAILED], world.batches[DELIVERED]], limit=1) == both
+    assert world.find(transid=f"T-{ELSEWHERE}", destination=[OTHER_NUMBER]) == [world.ids[ELSEWHERE]]
+
+
 @pytest.mark.parametrize("spelling", ["{}", "+{}", "00{}", "tel:+{}", "+44 7700 400000"])
 def test_a_recipient_is_found_in_any_spelling(world: World, spelling: str) -> None:
     assert world.find(destination=spelling.format(DELIVERED)) == [world.ids[DELIVERED]]

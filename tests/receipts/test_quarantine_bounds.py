@@ -29,9 +29,11 @@ def with_pool(database: Database, work: Callable[[Pool, Connection], Awaitable[N
     async def wrapped() -> None:
         pool = await open_pool(database.dsn, "keeper", 3, writer=True)
         connection = await connect(database.dsn, "tests")
-        await work(pool, connection)
-        await connection.close()
-        await pool.close()
+        try:
+            await work(pool, connection)
+        finally:
+            connection.terminate()
+            pool.terminate()
 
     asyncio.run(wrapped())
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from receiver.ids import new_id
+from receiver.receipts import spool as spool_module
 from receiver.receipts import spool_folder
 from receiver.receipts.arrival import Arrival
 from receiver.receipts.spool import NotSpooled, Spool
@@ -215,6 +216,42 @@ def test_a_full_disk_is_never_told_as_stored_and_costs_nothing_of_what_was(tmp_p
     with_spool(tmp_path, work)
 
 
+RETURN = """
+import asyncio, resource, sys
+from pathlib import Path
+from receiver.receipts.spool import Spool
+from tests.receipts.spooling import INSTALLATION, MOST
+from tests.receipts.test_spool import emptied
+
+async def main():
+    spool = Spool(Path(sys.argv[1]), MOST, [INSTALLATION])
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+    await spool.open()
+    await spool.look()
+    assert not spool.can_take()
+    assert any("can't be opened" in warning for warning in spool.warnings()), spool.warnings()
+    assert await emptied(spool) == []
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    await spool.look()
+    assert spool.can_take(), spool.warnings()
+    print(len(await emptied(spool)))
+    await spool.close()
+
+asyncio.run(main())
+"""
+
+
+def test_an_orphan_that_cant_be_opened_for_want_of_room_waits_for_it_and_is_not_set_aside(tmp_path: Path) -> None:
+    folder = tmp_path / "spool"
+    left_behind(folder, *([arrival(n)] for n in range(30)))
+    done = subprocess.run(
+        [sys.executable, "-c", RETURN, str(folder)], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["30"]
+    assert list(folder.iterdir()) == []
+
+
 def cut_in_half(file: Path) -> None:
     os.truncate(file, file.stat().st_size // 2)
 
@@ -297,6 +334,66 @@ def test_the_own_file_broken_in_use_is_replaced_and_the_next_receipts_are_taken(
         assert set(bodies(*range(500, 510))) <= set(found)
 
     with_spool(tmp_path, work)
+
+
+def remove_the_file(folder: Path) -> None:
+    for path in folder.glob("*.spool"):
+        path.unlink()
+
+
+def remove_the_log(folder: Path) -> None:
+    for path in folder.glob("*.spool-wal"):
+        path.unlink()
+
+
+def remove_all(folder: Path) -> None:
+    for path in folder.iterdir():
+        path.unlink()
+
+
+def move_it_away(folder: Path) -> None:
+    folder.rename(folder.parent / "elsewhere")
+    folder.mkdir()
+
+
+@pytest.mark.parametrize(
+    "remove", [remove_the_file, remove_the_log, remove_all, shutil.rmtree, move_it_away], ids=lambda r: r.__name__
+)
+def test_what_is_taken_after_somebody_removed_the_file_is_found_by_the_next_process(
+    tmp_path: Path, remove: Callable[[Path], None]
+) -> None:
+    folder = tmp_path / "spool"
+
+    async def work(spool: Spool) -> None:
+        await spool.append(new_id(), [arrival(1)])
+        remove(folder)
+        await spool.append(new_id(), [arrival(2)])
+        assert spool.can_take()
+        copied(folder, tmp_path / "copy")
+        with_the_copy = Spool(tmp_path / "copy", MOST, [INSTALLATION])
+        assert bodies(2)[0] in await emptied(with_the_copy)
+        assert sorted(await emptied(spool)) == bodies(1, 2)  # while it lives, it has the first one too
+        await with_the_copy.close()
+
+    with_spool(folder, work)
+
+
+def test_of_many_orphans_some_are_taken_at_a_time_the_oldest_first(tmp_path: Path) -> None:
+    async def fill() -> None:
+        for number in range(100):
+            spool = await filled(tmp_path, [arrival(number)])
+            await spool.close()
+
+    async def work(spool: Spool) -> None:
+        await spool.adopt()
+        assert spool.bodies == spool_module.MOST_TAKEN
+        assert any(f"{100 - spool_module.MOST_TAKEN} more" in warning for warning in spool.warnings())
+        assert await emptied(spool) == bodies(*range(100))
+        assert spool.warnings() == []
+
+    asyncio.run(fill())
+    with_spool(tmp_path, work)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_that_cant_be_made_is_a_warning_and_nothing_is_taken(tmp_path: Path) -> None:

@@ -272,10 +272,53 @@ def test_when_neither_postgres_nor_the_spool_can_take_it_nobody_is_told_that_it_
         results = await asyncio.gather(*(house.take(n) for n in range(20)), return_exceptions=True)
         assert {type(result) for result in results} == {intake.NotDurable}
         way.mend()
+        await house.breaker.until_closed_or(asyncio.Event())
         await house.take(21)
 
     over_the_way(database, tmp_path, work)
     assert database.value("select count(*) from receipt") == 1
+
+
+def test_where_postgres_hangs_and_the_spool_is_full_only_the_first_group_waits_to_hear_so(
+    database: Database, tmp_path: Path
+) -> None:
+    async def work(house: Running, way: Way) -> None:
+        await house.take(0)
+        house.spool._most_bytes = 0
+        way.freeze()
+        began = time.monotonic()
+        results = await asyncio.gather(*(house.take(n) for n in range(1, 5 * group.GROUP)), return_exceptions=True)
+        assert {type(result) for result in results} == {intake.NotDurable}
+        assert time.monotonic() - began < 2 * intake.COMMIT_SECONDS
+        way.mend()
+
+    over_the_way(database, tmp_path, work)
+
+
+def test_who_has_waited_long_behind_slow_commits_is_spooled(database: Database, tmp_path: Path) -> None:
+    number = 12 * group.GROUP
+    database.fetch(
+        "create function slow() returns trigger language plpgsql as $$ begin perform pg_sleep(1); return null; end $$"
+    )
+    database.fetch("create trigger slow after insert on intake for each statement execute function slow()")
+
+    async def work() -> None:
+        async with running(database.dsn, tmp_path, drains=False) as house:
+            began = time.monotonic()
+            await asyncio.gather(*(house.take(n) for n in range(number)))
+            assert time.monotonic() - began < 10
+            assert not house.intake.is_spooling
+            assert 0 < house.spool.bodies < number
+
+    async def drain() -> None:
+        async with running(database.dsn, tmp_path) as house:
+            await house.spool.adopt()
+            await house.until_empty()
+
+    asyncio.run(work())
+    database.fetch("drop trigger slow on intake")
+    asyncio.run(drain())
+    assert database.value("select count(*) from receipt") == received(database) == number
 
 
 def test_who_goes_away_while_he_waits_costs_the_others_nothing(database: Database, tmp_path: Path) -> None:

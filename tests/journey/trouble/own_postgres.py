@@ -13,7 +13,7 @@ from receiver.database.partitions import ensure_weeks
 from receiver.database.pool import connect
 from receiver.database.postgres_process import SOCKET, read_postmaster
 from tests.conftest import BINARIES
-from tests.support import Database, now, run
+from tests.support import Database, eventually, now, run
 
 
 class OwnPostgres:
@@ -46,6 +46,8 @@ class OwnPostgres:
         self._send(signal.SIGSTOP)
         self._send(signal.SIGKILL)
         self._frozen = []
+        # Asked to stop while it is dying, it would be waited for by a process that can't reap it.
+        eventually(lambda: not self.lives)
         self._running.close()
 
     def freeze(self) -> None:
