@@ -193,7 +193,7 @@ class Intake:
             if self._breaker is not None:  # also where the spool takes nothing: who waits then hears so at once
                 self._breaker.open()
             # It may be in all the same: in the spool it has the key that says so.
-            await self._to_spool(key, group)
+            await self._to_spool(key, group, apart=True)
         else:
             self._last_failure = None
             if self._breaker is not None and self._breaker.is_shaky:
@@ -216,11 +216,11 @@ class Intake:
         if stored.left:
             _tell_again(group, stored.left)
 
-    async def _to_spool(self, key: UUID, group: Sequence[_Item]) -> None:
+    async def _to_spool(self, key: UUID, group: Sequence[_Item], *, apart: bool = False) -> None:
         if self._spool is None:
             raise NotDurable("there is no spool")
         try:
-            await self._spool.append(key, [item.arrival for item in group])
+            await self._spool.append(key, [item.arrival for item in group], apart=apart)
         except NotSpooled as error:
             raise NotDurable(str(error)) from None
 

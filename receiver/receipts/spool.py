@@ -113,10 +113,13 @@ class Spool:
         except (OSError, sqlite3.Error) as error:
             self._say(error)
 
-    async def append(self, key: UUID, arrivals: Sequence[Arrival]) -> None:
-        """On return `arrivals` are on the disk, as one unit. Raises NotSpooled: then they may be there or not."""
+    async def append(self, key: UUID, arrivals: Sequence[Arrival], *, apart: bool = False) -> None:
+        """On return `arrivals` are on the disk, as one unit. Raises NotSpooled: then they may be there or not.
+
+        `apart`: they may be in Postgres already, under their key.
+        """
         try:
-            await self._append(key, arrivals)
+            await self._append(key, arrivals, apart)
         except NotSpooled as error:
             metrics.SPOOL_REFUSED.inc(len(arrivals))
             if self._refusal != str(error):  # the first of a row
@@ -191,13 +194,13 @@ class Spool:
     async def _in(self, thread: ThreadPoolExecutor, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(thread, work)
 
-    async def _append(self, key: UUID, arrivals: Sequence[Arrival]) -> None:
+    async def _append(self, key: UUID, arrivals: Sequence[Arrival], apart: bool) -> None:
         if self._own is None:
             raise NotSpooled(self._trouble or "there is no file")
         if self._appending is not None and not self._appending.done():
             raise NotSpooled("the disk is slow")
         loop = asyncio.get_running_loop()
-        self._appending = loop.run_in_executor(self._own_thread, self._write, key, arrivals)
+        self._appending = loop.run_in_executor(self._own_thread, self._write, key, arrivals, apart)
         self._appending.add_done_callback(lambda future: future.cancelled() or future.exception())
         try:
             async with asyncio.timeout(APPEND_SECONDS):
@@ -209,13 +212,13 @@ class Spool:
             raise NotSpooled(str(error)) from None
         self._trouble = None
 
-    def _write(self, key: UUID, arrivals: Sequence[Arrival]) -> None:
+    def _write(self, key: UUID, arrivals: Sequence[Arrival], apart: bool) -> None:
         own = self._whole_own()
         self._size = self._measure()
         if self._size + sum(len(a.body) + ROW_BYTES for a in arrivals) > self._most_bytes:
             raise NotSpooled("it is full (RECEIVER_SPOOL_MB)")
         try:
-            own.file.append(key, arrivals)
+            own.file.append(key, arrivals, apart=apart)
         except sqlite3.Error as error:
             if not is_damage(error):
                 raise
@@ -223,7 +226,7 @@ class Spool:
         new = self._whole_own()  # removed while we wrote, it would be found by nobody after us
         if new is own:
             return
-        new.file.append(key, arrivals)
+        new.file.append(key, arrivals, apart=True)  # what was written to the other file drains too
         if not new.file.is_there():
             raise NotSpooled("its files are removed while it writes")
 

@@ -5,28 +5,29 @@ Nothing here is asynchronous: one thread calls it. A damaged file is still read,
 
 import os
 import sqlite3
-import zlib
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from urllib.parse import quote
 from uuid import UUID
 
-from receiver.ids import SubmissionId
 from receiver.receipts.arrival import Arrival, Unit
+from receiver.receipts.spool_row import EPOCH, Wrong, arrival_of, row_of
 
 SCHEMA = (
     "create table origin (installation blob not null)",
     # autoincrement: a number is never used again, so `last_seq` in Postgres never speaks of a later arrival
     """create table arrival (
          seq integer primary key autoincrement, key blob not null, tenant text not null, submission_id blob,
-         received_at integer not null, headers text not null, body blob not null, checksum integer not null
+         received_at integer not null, headers text not null, body blob not null, checksum integer not null,
+         apart integer not null
        )""",
 )
 APPEND = """
-insert into arrival (key, tenant, submission_id, received_at, headers, body, checksum) values (?, ?, ?, ?, ?, ?, ?)
+insert into arrival (key, tenant, submission_id, received_at, headers, body, checksum, apart)
+values (?, ?, ?, ?, ?, ?, ?, ?)
 """
-COLUMNS = "seq, key, tenant, submission_id, received_at, headers, body, checksum"
+COLUMNS = "seq, key, tenant, submission_id, received_at, headers, body, checksum, apart"
 FROM = f"select {COLUMNS} from arrival where seq > ? order by seq"
 ONE = f"select {COLUMNS} from arrival where seq = ?"
 DELETE = "delete from arrival where seq <= ?"
@@ -39,6 +40,7 @@ INSTALLATION = "select installation from origin"
 ORIGIN = "insert into origin (installation) values (?)"
 
 UNBORN = ".unborn"
+MOST_BODIES, MOST_BYTES = 256, 2 * 1024 * 1024  # of units that drain together: a group's worth
 ROW_BYTES = 128  # a row's keys and numbers, about
 MOST_LOST = 1_000_000  # rows in a row that can't be read before the rest of a damaged file is given up
 SHRINK_PAGES = 1024  # an empty file of more pages than this gives its room back
@@ -47,8 +49,6 @@ DAMAGED = (11, 26)
 # A disk that does not give back what was written: READ, SHORT_READ, DATA, CORRUPTFS. Other errors of it may be those of
 # a full disk, which has no room for what SQLite keeps beside the file even while it reads.
 UNREADABLE = (266, 522, 8202, 8458)
-_EPOCH = datetime.fromtimestamp(0, UTC)
-_Row = tuple[int, bytes, str, bytes | None, int, str, bytes, int]
 
 
 def is_damage(error: sqlite3.Error, *, reading: bool = False) -> bool:
@@ -124,9 +124,12 @@ class SpoolFile:
         """Whether the file and its log still bear their names: SQLite goes on writing what somebody has removed."""
         return self._found() == self._names
 
-    def append(self, key: UUID, arrivals: Sequence[Arrival]) -> None:
-        """Adds `arrivals` in one transaction. On return they are on the disk."""
-        rows = [_row_of(key, arrival) for arrival in arrivals]
+    def append(self, key: UUID, arrivals: Sequence[Arrival], *, apart: bool = False) -> None:
+        """Adds `arrivals` in one transaction. On return they are on the disk.
+
+        `apart`: they may be in Postgres already, under their key, so they drain by themselves.
+        """
+        rows = [row_of(key, arrival, apart) for arrival in arrivals]
         self._db.execute("begin immediate")
         try:
             self._db.executemany(APPEND, rows)
@@ -148,7 +151,7 @@ class SpoolFile:
             except sqlite3.DatabaseError as error:
                 if not is_damage(error, reading=True):
                     raise
-            except _Wrong:
+            except Wrong:
                 pass
             self.is_broken = True
         return self._salvage()
@@ -168,7 +171,7 @@ class SpoolFile:
             finally:
                 self._db.execute("pragma synchronous = full")
             row = self._db.execute(OLDEST, (unit.seq,)).fetchone()
-            self.oldest = None if row is None else _EPOCH + timedelta(microseconds=row[0])
+            self.oldest = None if row is None else EPOCH + timedelta(microseconds=row[0])
             if row is None:
                 self.bodies, self.bytes = 0, 0
                 self._shrink()
@@ -197,20 +200,27 @@ class SpoolFile:
     def _measure(self) -> None:
         self.bodies, self.bytes = self._db.execute(MEASURE).fetchone()
         row = self._db.execute(OLDEST, (0,)).fetchone()
-        self.oldest = None if row is None else _EPOCH + timedelta(microseconds=row[0])
+        self.oldest = None if row is None else EPOCH + timedelta(microseconds=row[0])
 
     def _read(self) -> Unit | None:
+        """The oldest unit; with those behind it that were spooled apart from it only because they came later."""
         arrivals: list[Arrival] = []
-        seq, key = 0, b""
+        seq, first, key, alone = 0, b"", b"", False
         for row in self._db.execute(FROM, (self._after,)):
-            if arrivals and row[1] != key:
+            begins = row[1] != key  # never in the middle of a unit: its rest would be taken for drained
+            if arrivals and begins and (alone or row[8] or len(arrivals) >= MOST_BODIES or self._is_large(arrivals)):
                 break
-            seq, key = row[0], row[1]
-            arrivals.append(_arrival_of(row))
+            seq, key, alone = row[0], row[1], bool(row[8])
+            first = first or key
+            arrivals.append(arrival_of(row))
         if not arrivals:
             self.bodies, self.bytes, self.oldest = 0, 0, None
             return None
-        return Unit(seq, UUID(bytes=key), arrivals)
+        return Unit(seq, UUID(bytes=first), arrivals)
+
+    @staticmethod
+    def _is_large(arrivals: Sequence[Arrival]) -> bool:
+        return sum(len(arrival.body) for arrival in arrivals) >= MOST_BYTES
 
     def _salvage(self) -> Unit | None:
         arrivals: list[Arrival] = []
@@ -221,8 +231,8 @@ class SpoolFile:
         while seq < self._last:
             try:
                 row = self._db.execute(ONE, (seq + 1,)).fetchone()
-                arrival = None if row is None else _arrival_of(row)
-            except (sqlite3.DatabaseError, _Wrong):
+                arrival = None if row is None else arrival_of(row)
+            except (sqlite3.DatabaseError, Wrong):
                 self.unreadable += 1
                 row = arrival = None
             if arrival is not None:
@@ -251,34 +261,6 @@ class SpoolFile:
         if self._db.execute("pragma page_count").fetchone()[0] > SHRINK_PAGES:
             self._db.execute("vacuum")
         self._db.execute("pragma wal_checkpoint(truncate)")
-
-
-class _Wrong(Exception):
-    """A row that is not what was written."""
-
-
-def _row_of(key: UUID, arrival: Arrival) -> tuple[bytes, str, bytes | None, int, str, bytes, int]:
-    submission = arrival.submission_id.bytes if arrival.submission_id else None
-    received = (arrival.received_at - _EPOCH) // timedelta(microseconds=1)
-    headers = arrival.kept_headers()
-    checksum = _checksum(key.bytes, arrival.tenant, submission, received, headers, arrival.body)
-    return key.bytes, arrival.tenant, submission, received, headers, arrival.body, checksum
-
-
-def _arrival_of(row: _Row) -> Arrival:
-    _, key, tenant, submission, received, headers, body, checksum = row
-    try:
-        if len(key) == 16 and _checksum(key, tenant, submission, received, headers, body) == checksum:
-            identity = SubmissionId(UUID(bytes=submission)) if submission else None
-            return Arrival(tenant, identity, _EPOCH + timedelta(microseconds=received), body, kept=headers)
-    except (TypeError, ValueError, AttributeError, OverflowError):
-        pass
-    raise _Wrong
-
-
-def _checksum(key: bytes, tenant: str, submission: bytes | None, received: int, headers: str, body: bytes) -> int:
-    head = b"%b\0%b\0%b\0%d\0%b\0" % (key, tenant.encode(), submission or b"", received, headers.encode())
-    return zlib.crc32(body, zlib.crc32(head))
 
 
 def _inode(path: Path) -> int | None:

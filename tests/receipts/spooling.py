@@ -179,9 +179,9 @@ async def running(dsn: str, folder: Path, *, load: bool = True, drains: bool = T
 
 
 async def filled(folder: Path, *units: list[Arrival]) -> Spool:
-    """A spool of its own file with these units, still open."""
+    """A spool of its own file with these units, each apart from the others, still open."""
     spool = Spool(folder, MOST, [INSTALLATION])
     await spool.open()
     for unit in units:
-        await spool.append(new_id(), unit)
+        await spool.append(new_id(), unit, apart=True)
     return spool

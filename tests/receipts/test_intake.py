@@ -145,7 +145,8 @@ def test_a_connection_that_dies_in_mid_commit_ends_its_group_and_not_the_worker(
 
 
 SLOW = """
-create function wait_a_little() returns trigger language plpgsql as $f$ begin perform pg_sleep(0.1); return new; end $f$;
+create function wait_a_little() returns trigger language plpgsql as
+$f$ begin perform pg_sleep(0.1); return new; end $f$;
 create trigger slow before insert on intake for each row execute function wait_a_little();
 """
 

@@ -90,7 +90,7 @@ def test_what_was_appended_comes_out_unit_by_unit_as_it_came(tmp_path: Path) -> 
     folder, keys = tmp_path / "a" / "spool", [new_id(), new_id()]
 
     async def work(spool: Spool) -> None:
-        await spool.append(keys[0], [arrival(1), arrival(2)])
+        await spool.append(keys[0], [arrival(1), arrival(2)], apart=True)
         await spool.append(keys[1], [arrival(3)])
         assert spool.bodies == 3
         first = await spool.oldest()
@@ -107,6 +107,27 @@ def test_what_was_appended_comes_out_unit_by_unit_as_it_came(tmp_path: Path) -> 
 
     with_spool(folder, work)
     assert len(spool_folder.files(folder)) == 1
+
+
+def test_small_units_come_out_together_but_one_that_may_be_in_already_comes_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "spool"
+
+    async def work(spool: Spool) -> None:
+        keys = [new_id() for _ in range(6)]
+        for number, key in enumerate(keys[:3]):
+            await spool.append(key, [arrival(number)])
+        await spool.append(keys[3], [arrival(3)], apart=True)
+        for number, key in enumerate(keys[4:], 4):
+            await spool.append(key, [arrival(number)])
+        for number in range(6, 400):
+            await spool.append(keys[5], [arrival(number)])  # a key's unit is never cut in two
+        taken = []
+        while (found := await spool.oldest()) is not None:
+            taken.append((found[1].key, len(found[1].arrivals)))
+            await spool.drained(*found)
+        assert taken == [(keys[0], 3), (keys[3], 1), (keys[4], 396)]
+
+    with_spool(folder, work)
 
 
 def test_a_spool_that_holds_nothing_leaves_nothing(tmp_path: Path) -> None:
