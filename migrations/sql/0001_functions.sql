@@ -439,6 +439,18 @@ begin
   on conflict do nothing;                                    -- waits for a birth in flight
 end $f$;
 
+-- Takes back keys that were given for a birth that did not come: what was found after the claim is another message, told
+-- of meanwhile, or ours by this group. Nobody has seen them; left behind, they would lead receipts to nothing for ever.
+create function drop_unborn_keys_v1(p_ids uuid[], p_claims claim_v1[]) returns void language plpgsql volatile
+set enable_hashjoin = off set enable_mergejoin = off set enable_material = off
+set enable_seqscan = off set enable_bitmapscan = off set enable_memoize = off as $f$
+begin
+  delete from message_key k using unnest(p_claims) c
+   where not c.issued and array_position(p_ids, c.message_id) is null
+     and k.transid_key = c.transid_key and k.leg_key = c.leg_key and k.tenant = c.tenant and k.message_id = c.message_id
+     and not exists (select from message m where m.id = c.message_id);
+end $f$;
+
 -- A key whose message was dropped with its week goes to the first who claims it. Seldom: generations are dropped too.
 create function take_over_keys_v1(p_oldest uuid, p_claims claim_v1[]) returns void language plpgsql volatile as $f$
 begin
@@ -676,6 +688,7 @@ begin
     end if;
   end if;
   perform be_born_v1(p_at, p_oldest, p_ids, p_events, p_group);
+  perform drop_unborn_keys_v1(p_ids, p_claims);
   perform adopt_v1(p_oldest, p_claims);
 end $f$;
 
