@@ -165,7 +165,8 @@ def receiver_process(
 ) -> Iterator[Receiver]:
     """Starts `receiver serve` and ends it. Its log is in `folder`, one for each port: a restart goes on in it.
 
-    It is there when `up` answers 200.
+    It is there when `up` answers 200. On a busy machine it may be up with its spool before it has opened a database
+    that is there: that is waited for, for a while.
     """
     port = environment.get("RECEIVER_PORT") or str(free_port())
     settings = {
@@ -185,7 +186,8 @@ def receiver_process(
         )
     receiver = Receiver(f"http://127.0.0.1:{port}", process, database, log)
     try:
-        eventually(lambda: process.poll() is not None or _answers(receiver.url + up), seconds=45)
+        began = time.monotonic()
+        eventually(lambda: process.poll() is not None or _answers(receiver.url + up, began + OPENING), seconds=45)
         assert process.poll() is None, log.read_text()
         yield receiver
     finally:
@@ -198,11 +200,16 @@ def receiver_process(
         process.wait()
 
 
-def _answers(url: str) -> bool:
+OPENING = 6.0  # seconds: the first try of a receiver has three
+
+
+def _answers(url: str, until: float) -> bool:
+    """Whether it answers 200, and until then whether it has opened its database as well."""
     try:
-        return httpx2.get(url, trust_env=False).status_code == 200
+        answer = httpx2.get(url, trust_env=False)
     except httpx2.HTTPError:
         return False
+    return answer.status_code == 200 and (time.monotonic() > until or "trying again" not in answer.text)
 
 
 def now() -> datetime:

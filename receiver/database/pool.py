@@ -100,7 +100,7 @@ async def _started(dsn: str, name: str, size: int, least: int, *, writer: bool, 
         loop=None,
         timeout=CONNECT_SECONDS,
         command_timeout=seconds + 1,
-        statement_cache_size=MOST_PLANS,
+        statement_cache_size=100 if writer else MOST_PLANS,
         server_settings=server_settings,
     )
     await pool

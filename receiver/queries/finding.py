@@ -18,10 +18,14 @@ MESSAGES = "select i.* from message i where {} and i.id >= $2 and i.id < $3 orde
 KEYS = """
 select distinct k.message_id as id from message_key k
  where k.transid_key = w.key and k.tenant = $1 and k.message_id >= $2 and k.message_id < $3 order by 1 desc offset 0"""
-TOLD_ELSEWHERE = """
-select distinct on (t.message_id) t.message_id as id from receipt t
- where t.elsewhere and t.destination_key = w.key and t.message_id >= $2 and t.message_id < $3
- order by t.message_id desc offset 0"""
+TO = """
+select distinct b.id from (
+  (select i.id from message i where i.destination_key = w.key and i.id >= $2 and i.id < $3 order by i.id desc offset 0)
+  union all
+  (select t.message_id from receipt t
+    where t.elsewhere and t.destination_key = w.key and t.message_id >= $2 and t.message_id < $3
+    order by t.message_id desc offset 0)) b
+ order by b.id desc offset 0"""
 REASONS = """
 select t.message_id as id, t.fingerprint from receipt t
  where t.code_key = w.key and t.reason_key is not null and t.message_id >= $2 and t.message_id < $3
@@ -36,7 +40,7 @@ DESTINATION = (
     "({m}.destination_key = any({0}) or exists (select from receipt t where t.message_id = {m}.id"
     " and t.elsewhere and t.destination_key = any({0})))"
 )
-CORRELATIONID = "({m}.correlation_key = any({0}) or {m}.id = any({1}))"
+CORRELATION, OURS = "{m}.correlation_key = any({0})", "{m}.id = any({1})"
 CALLBACK = "{m}.callback_key = any({0})"
 BATCH = "{m}.batch_id = any({0})"
 CODE = (
@@ -47,15 +51,17 @@ IS_THE_REASON = "d.fingerprint = substring(s.reason_key from 4)"
 NOT_DELIVERED = "s.state not in (60, 70)"  # delivered after all: it has no reason
 
 MESSAGE = "cross join lateral (select * from message i where i.id = d.id and i.id >= $2 and i.id < $3 offset 0) m"
-STATE = "cross join lateral (select * from message_state i where i.id = d.id and i.id >= $2 and i.id < $3 offset 0) s"
+STATE = """cross join lateral (
+    select i as whole, i.* from message_state i where i.id = d.id and i.id >= $2 and i.id < $3 offset 0) s"""
 
 # Limited for each value, so that a number with a hundred thousand messages costs a page.
 BY_VALUE = """
-select g.id from unnest({values}) w(key) cross join lateral (
-  select d.id from ({look}) d {beside} where {conditions} order by d.id desc limit $4) g"""
+select g.* from unnest({values}) w(key) cross join lateral (
+  select d.id, s.whole as state from ({look}) d {beside} where {conditions} order by d.id desc limit $4) g"""
 WALK = """
-select s.id from message_state s where s.id >= $2 and s.id < $3 and {conditions} order by s.id desc limit $4"""
-FOUND = "select distinct f.id from ({branches}) f order by f.id desc limit $4"
+select s.id, s as state from message_state s
+ where s.id >= $2 and s.id < $3 and {conditions} order by s.id desc limit $4"""
+FOUND = "select distinct on (f.id) f.id, f.state from ({branches}) f order by f.id desc limit $4"
 
 
 @dataclass(frozen=True)
@@ -69,7 +75,7 @@ class Look:
 
 
 class Finding:
-    """The statement that gives the ids of a page and one more, newest first, and its values."""
+    """The statement that gives ids and states of a page and one more, newest first, and its values."""
 
     def __init__(self, tenant: TenantId, filters: Filters) -> None:
         self.values: list[object] = [
@@ -95,13 +101,14 @@ class Finding:
         if filters.correlationid:
             ours = [identity for text in filters.correlationid if (identity := parse_id(text))]
             keys = self._place("bytea[]", [digest(text) for text in filters.correlationid])
-            ids = self._place("uuid[]", ours)
-            by_key, by_id = MESSAGES.format("i.correlation_key = w.key"), MESSAGES.format("i.id = w.key")
-            self._way_or_condition([Look(by_key, keys), Look(by_id, ids)], CORRELATIONID, keys, ids)
+            ways, condition = [Look(MESSAGES.format("i.correlation_key = w.key"), keys)], CORRELATION
+            if ours:
+                ids = self._place("uuid[]", ours)
+                ways, condition = [*ways, Look(MESSAGES.format("i.id = w.key"), ids)], f"({CORRELATION} or {OURS})"
+            self._way_or_condition(ways, condition, keys, *([ids] if ours else []))
         if filters.destination:
             keys = self._place("bytea[]", [destination_digest(text) for text in filters.destination])
-            asked, told = Look(MESSAGES.format("i.destination_key = w.key"), keys), Look(TOLD_ELSEWHERE, keys, False)
-            self._way_or_condition([asked, told], DESTINATION, keys)
+            self._way_or_condition([Look(TO, keys, whole=False)], DESTINATION, keys)
         if filters.batch_id:
             ids = self._place("uuid[]", filters.batch_id)
             self._way_or_condition([Look(MESSAGES.format(IN_BATCH), ids)], BATCH, ids)

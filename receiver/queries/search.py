@@ -26,17 +26,23 @@ select m.id, m.origin, m.channel, m.created_at, m.batch_id, m.destination, m.des
        r.channel as reason_channel, r.feed as reason_feed
   from {found}
  cross join lateral (select * from message i where i.id = f.id{bounds} offset 0) m
- cross join lateral (select * from message_state i where i.id = f.id{bounds} offset 0) s
+ cross join lateral {state} s
   left join lateral (select i.sent_at from submission i where i.id = m.submission_id offset 0) sub on true
   left join lateral (
     select * from receipt i
      where i.message_id = f.id{receipt_bounds} and i.fingerprint = substring(s.reason_key from 4) offset 0) r on true
 """
 
-ONE = ROW.format(found="(select $1::uuid as id) f", bounds="", receipt_bounds="") + " where m.tenant = $2"
+STATE = "(select * from message_state i where i.id = f.id offset 0)"
+ONE = ROW.format(found="(select $1::uuid as id) f", state=STATE, bounds="", receipt_bounds="") + " where m.tenant = $2"
 
 BOUNDS = " and {0} >= $2 and {0} < $3"
-FOUND = ROW.format(found="found f", bounds=BOUNDS.format("i.id"), receipt_bounds=BOUNDS.format("i.message_id"))
+FOUND = ROW.format(
+    found="found f",
+    state="(select (f.state).*)",
+    bounds=BOUNDS.format("i.id"),
+    receipt_bounds=BOUNDS.format("i.message_id"),
+)
 MANY = f"with found as materialized ({{}}) {FOUND} order by f.id desc"
 
 TIMELINE = """

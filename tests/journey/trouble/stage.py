@@ -7,6 +7,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from uuid import UUID
 
+import httpx2
+
 from tests.journey.course import lasting_port
 from tests.journey.trouble.disks import SmallDisk
 from tests.journey.trouble.own_postgres import OwnPostgres, clone
@@ -115,8 +117,13 @@ class Stage:
                 "channels": {"sms": {"text": "Your parcel is on its way"}},
                 "destination": [{"msisdn": [number]} for number in numbers],
             }
-            answer = http.post("/v1/messages", json=body)
-            assert answer.status_code == 202, answer.text
+
+            def accepted() -> httpx2.Response | None:
+                answer = http.post("/v1/messages", json=body, headers={"idempotency-key": "the-only-batch"})
+                assert answer.status_code in (202, 503), answer.text  # 503: it has not opened the database yet
+                return answer if answer.status_code == 202 else None
+
+            answer = eventually(accepted)
             ids = [UUID(message["id"]) for message in answer.json()["messages"]]
         eventually(lambda: self.database.value("select count(*) from outbox") == 0, every=0.05)
         self.issued = list(zip(ids, numbers, strict=True))
