@@ -60,7 +60,8 @@ def command_lines() -> dict[int, str]:
 def postmasters(folder: Path) -> list[int]:
     pids = [pid for pid, line in command_lines().items() if str(folder) in line and "postgres\0-D" in line]
     # A backend bears the name of its parent until it gives itself one.
-    return [pid for pid in pids if parent(pid) not in pids]
+    parents = {pid: parent(pid) for pid in pids}
+    return [pid for pid in pids if parents[pid] is not None and parents[pid] not in pids]
 
 
 def end_postmasters(folder: Path) -> list[int]:

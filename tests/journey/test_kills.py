@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.journey.trouble import troubles
-from tests.journey.trouble.disks import small_disk, why_not
+from tests.journey.trouble.disks import POSTGRES_MEGABYTES, small_disk, why_not
 from tests.journey.trouble.own_postgres import OwnPostgres, own_postgres
 from tests.journey.trouble.plays import play
 from tests.journey.trouble.stage import Stage, stage
@@ -85,7 +85,7 @@ def test_of_two_receivers_one_stops_and_one_dies_and_nothing_is_lost(server: Own
 def test_full_disks_lose_nothing_that_was_answered_200(tmp_path: Path) -> None:
     with ExitStack() as stack:
         place = tmp_path / "postgres"
-        postgres_disk = stack.enter_context(small_disk(place, 160))
+        postgres_disk = stack.enter_context(small_disk(place, POSTGRES_MEGABYTES))
         spool_disk = stack.enter_context(small_disk(tmp_path / "spool", 16))
         postgres = stack.enter_context(own_postgres(place / "data"))
         found: Stage = stack.enter_context(stage(tmp_path, postgres, "disks", seed_of("disks")))

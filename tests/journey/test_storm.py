@@ -161,8 +161,10 @@ def test_only_what_was_in_flight_at_a_kill_is_uncertain_and_a_receipt_ends_that(
         assert any(CALL > killed_at - sent_at[identity] > -CLOCKS for killed_at in storm.killed_at)
         told = [RANK[fact] for fact in storm.kept.facts.get(identity, [])]
         assert storm.kept.states[identity]["state"] == max([State.UNCERTAIN, *told])
-    resolved = [one for one in in_flight if storm.kept.states[one]["state"] > State.UNCERTAIN]
-    assert bool(resolved) == bool(storm.course.kills)
+    resolved = {one for one in in_flight if storm.kept.states[one]["state"] > State.UNCERTAIN}
+    assert resolved == {
+        one for one in in_flight if any(RANK[fact] > State.UNCERTAIN for fact in storm.kept.facts.get(one, []))
+    }
 
 
 def test_a_receipt_without_a_time_happened_when_it_was_first_heard_of(storm: Storm) -> None:

@@ -258,7 +258,7 @@ def test_the_spool_keeps_it_from_being_called_complete(database: Database, tmp_p
     file = SpoolFile.create(tmp_path / f"{new_id()}.spool", b"this one")
     arrivals = [Arrival("default", None, now(), body(number, "s")) for number in (NUMBER, OTHER, f"%2B{NUMBER}")]
     for arrival in arrivals:
-        file.append(new_id(), [arrival])
+        file.append(new_id(), [arrival], apart=True)
     told = forget(database, SPOOL=str(tmp_path))  # while its process has it open
     assert (told["code"], told["complete"], told["spooled"]) == (1, False, {"bodies": 2, "unreadable": 0})
     assert told["erased"]["messages"] == 1

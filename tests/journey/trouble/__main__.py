@@ -11,14 +11,13 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from tests.journey.trouble import troubles
-from tests.journey.trouble.disks import small_disk, why_not
+from tests.journey.trouble.disks import POSTGRES_MEGABYTES, small_disk, why_not
 from tests.journey.trouble.load import PAUSE_SECONDS
 from tests.journey.trouble.own_postgres import own_postgres
 from tests.journey.trouble.plays import play
 from tests.journey.trouble.stage import Stage, stage
 from tests.journey.trouble.troubles import Trouble
 
-POSTGRES_MEGABYTES = 256  # the cluster and its log: the rest is filled
 SPOOL_MEGABYTES = 24
 CASTS: Sequence[tuple[str, Sequence[str | None]]] = (
     ("one receiver", ["spool"]),

@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+# The cluster, and its log, of which it gives nothing back below max_wal_size; the rest is filled.
+POSTGRES_MEGABYTES = 512
+
 
 class SmallDisk:
     """A file system in memory, mounted on `folder`."""
