@@ -42,8 +42,11 @@ class _Pool(asyncpg.Pool[asyncpg.Record] if TYPE_CHECKING else asyncpg.Pool):  #
     """A pool that is never held up by a server that hangs: what does not come back clean in time is cut off."""
 
     async def release(self, connection: Any, *, timeout: float | None = None) -> None:
+        releasing = asyncio.ensure_future(super().release(connection, timeout=timeout or RELEASE_SECONDS))
+        # Whoever releases may be cancelled meanwhile: then nobody hears how it ended, and nobody need.
+        releasing.add_done_callback(lambda done: done.cancelled() or done.exception())
         try:
-            await super().release(connection, timeout=timeout or RELEASE_SECONDS)
+            await asyncio.shield(releasing)
         except TimeoutError:  # cut off by now; the next one who asks gets a new connection
             log.warning("connection_cut_off")
 
