@@ -138,6 +138,8 @@ class Spool:
             elif self._trouble is not None:
                 await self._in(self._own_thread, self._try_own)
                 self._trouble = None
+            elif self._own.file.has_rest and not self._own.file.is_broken:
+                await self._in(self._own_thread, self._own.file.take_out)
         except (OSError, sqlite3.Error) as error:
             self._say(error)
         try:  # all the same: where the disk is full of them, draining them makes room

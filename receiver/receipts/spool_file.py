@@ -67,6 +67,8 @@ class SpoolFile:
         self.oldest: datetime | None = None
         self.is_broken = False
         self.unreadable = 0
+        self.has_rest = False
+        """Whether units that are done still stand in the file, because the disk refused to take them out."""
         self._after, self._last = 0, -1
         self._names: tuple[int | None, ...] = ()
         mode = "ro" if read_only else "rw"
@@ -157,19 +159,16 @@ class SpoolFile:
         return self._salvage()
 
     def done(self, unit: Unit) -> None:
-        """Forgets a unit whose effect is durable elsewhere. Where the disk refuses, only this process forgets it."""
+        """Forgets a unit whose effect is durable elsewhere. Where the disk refuses, only this process forgets it until
+        `take_out` goes well.
+        """
         self._after = unit.seq
         self.bodies = max(self.bodies - len(unit.arrivals), 0)
         self.bytes = max(self.bytes - sum(len(a.body) + len(a.kept_headers()) for a in unit.arrivals), 0)
         if self.is_broken:
             return
         try:
-            # Not synced: what comes back after a crash of the machine is known in Postgres by its number.
-            self._db.execute("pragma synchronous = normal")
-            try:
-                self._db.execute(DELETE, (unit.seq,))
-            finally:
-                self._db.execute("pragma synchronous = full")
+            self.take_out()
             row = self._db.execute(OLDEST, (unit.seq,)).fetchone()
             self.oldest = None if row is None else EPOCH + timedelta(microseconds=row[0])
             if row is None:
@@ -180,6 +179,17 @@ class SpoolFile:
                 self.is_broken = True
             if self.bodies == 0:
                 self.oldest = None
+
+    def take_out(self) -> None:
+        """Deletes the units that are done. Raises sqlite3.Error if the disk refuses."""
+        self.has_rest = True
+        # Not synced: what comes back after a crash of the machine is known in Postgres by its number.
+        self._db.execute("pragma synchronous = normal")
+        try:
+            self._db.execute(DELETE, (self._after,))
+        finally:
+            self._db.execute("pragma synchronous = full")
+        self.has_rest = False
 
     def free_bytes(self) -> int:
         """Room inside the file that the next arrivals use."""

@@ -1,8 +1,10 @@
 """The spool on the disk: what it took is there, in order, whatever befalls the process, the file or the disk."""
 
 import asyncio
+import contextlib
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
@@ -126,6 +128,25 @@ def test_small_units_come_out_together_but_one_that_may_be_in_already_comes_alon
             taken.append((found[1].key, len(found[1].arrivals)))
             await spool.drained(*found)
         assert taken == [(keys[0], 3), (keys[3], 1), (keys[4], 396)]
+
+    with_spool(folder, work)
+
+
+def test_what_the_disk_refuses_to_take_out_is_taken_out_later(tmp_path: Path) -> None:
+    folder = tmp_path / "spool"
+
+    async def work(spool: Spool) -> None:
+        await spool.append(new_id(), [arrival(1)])
+        found = await spool.oldest()
+        assert found is not None
+        with contextlib.closing(sqlite3.connect(found[0].file.path, isolation_level=None)) as other:
+            other.execute("begin immediate")
+            await spool.drained(*found)
+            other.execute("rollback")
+            assert (spool.bodies, other.execute("select count(*) from arrival").fetchone()) == (0, (1,))
+            assert await spool.oldest() is None, "it is known to be done all the same"
+            await spool.look()
+            assert other.execute("select count(*) from arrival").fetchone() == (0,)
 
     with_spool(folder, work)
 
