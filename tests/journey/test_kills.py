@@ -6,6 +6,7 @@
 import os
 import random
 import signal
+import tempfile
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -84,7 +85,8 @@ def test_of_two_receivers_one_stops_and_one_dies_and_nothing_is_lost(server: Own
 @pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
 def test_full_disks_lose_nothing_that_was_answered_200(tmp_path: Path) -> None:
     with ExitStack() as stack:
-        place = tmp_path / "postgres"
+        # short, or its socket lies elsewhere, and somewhere else after each restart
+        place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="disk-"))) / "postgres"
         postgres_disk = stack.enter_context(small_disk(place, POSTGRES_MEGABYTES))
         spool_disk = stack.enter_context(small_disk(tmp_path / "spool", 16))
         postgres = stack.enter_context(own_postgres(place / "data"))
