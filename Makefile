@@ -16,7 +16,7 @@ run: setup ## Try it: embedded Postgres, simulated platform, the service, six SM
 test: setup ## Run all tests, a few files at once. A test whose tool pip can't bring is skipped with the reason.
 	@env -u RECEIVER_DATA_DIR $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
-bench: setup ## Measure everything in short, side by side with what it is compared to; under five minutes. Needs wrk.
+bench: setup ## Measure everything in short, side by side with what it is compared to; some minutes. Needs wrk.
 	@env -u RECEIVER_DATA_DIR $(BIN)/python -m bench
 
 MILLIONS ?= 1,5,20

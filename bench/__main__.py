@@ -1,4 +1,4 @@
-"""All measurements, `python -m bench`: the short form in under five minutes, `--full` the long one, with growth.
+"""All measurements, `python -m bench`: the short form, `--full` the long one, with growth.
 
 At the end stands what was demanded and what was found. It ends with 1 only when something was wrong: a measurement that
 failed, or a database that did not hold what was answered. A rate that was missed is told in the table.

@@ -62,6 +62,7 @@ class Forwarder:
         self._measured: set[TenantId] = set()
         self._wake = asyncio.Event()
         self._closing = False
+        self._is_away = False
 
     async def close(self) -> None:
         """Claims nothing more; `run` returns when the calls under way have been settled."""
@@ -104,13 +105,16 @@ class Forwarder:
                     tidied = self._monotonic()
                     await self.tidy()
                 claimed = await self._claim()
+                self._is_away = False
             except (asyncpg.PostgresError, *NOT_THERE) as error:
                 self._unreachable(error)
             if not claimed:
                 await self._pause()
 
     def _unreachable(self, error: Exception) -> None:
-        log.warning("forwards_unreachable", extra={"reason": type(error).__name__})
+        if not self._is_away:  # once, until the database has answered again
+            log.warning("forwards_unreachable", extra={"reason": type(error).__name__})
+        self._is_away = True
 
     async def _pause(self) -> None:
         try:

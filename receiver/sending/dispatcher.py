@@ -124,6 +124,7 @@ class Dispatcher:
             await self._settler.close()
 
     async def _claim_until_closed(self) -> None:
+        is_away = False
         while not self._closing:
             self._wake.clear()
             claimed = 0
@@ -132,8 +133,11 @@ class Dispatcher:
                     await (self._tidying.tidy() if self._claims_outbox else self._tidying.look())
                 if self._claims_outbox:
                     claimed = await self._claim()
+                is_away = False
             except (asyncpg.PostgresError, *NOT_THERE) as error:
-                log.warning("outbox_unreachable", extra={"reason": type(error).__name__})
+                if not is_away:  # once, until the database has answered again
+                    log.warning("outbox_unreachable", extra={"reason": type(error).__name__})
+                is_away = True
             if not claimed:
                 await self._pause()
 
