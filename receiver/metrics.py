@@ -12,12 +12,12 @@ disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series fo
 REGISTRY = CollectorRegistry()
 
 MESSAGES = Counter(
-    "receiver_messages", "Messages that came into a state.", ("channel", "state", "tenant"), registry=REGISTRY
+    "receiver_messages", "Messages that came into a state.", ("channel", "state", "tenant", "feed"), registry=REGISTRY
 )
 FAILURES = Counter(
     "receiver_failures",
     "Messages that came into a negative state, by the code and class of the reason.",
-    ("channel", "code", "class", "tenant"),
+    ("channel", "code", "class", "tenant", "feed"),
     registry=REGISTRY,
 )
 RECEIPTS = Counter(

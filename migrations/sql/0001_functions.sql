@@ -42,6 +42,7 @@ create type told_v1 as (
     correlation_key   bytea,
     callback_data     text,
     callback_key      bytea,
+    country           text,       -- of its destination, where that is a phone number
     raw               bytea
 );
 
@@ -86,10 +87,14 @@ create type changed_v1 as (
     delivered_at  timestamptz
 );
 
+-- Whether nothing more is expected of a message: negative, positive, or at its channel's ceiling (lattice.is_final).
+create function is_final_v1(p_state smallint, p_channel smallint) returns boolean language sql immutable
+return p_state >= 40 or p_channel = 11 and p_state in (20, 25) or p_channel in (14, 15) and p_state in (10, 20, 25);
+
 -- Folds new facts into their messages and writes the change log. The rows of p_ids are locked and the
 -- receipts are inserted by EARLIER statements of the same transaction. The bits are receiver/messages/lattice.py.
 create function fold_v1(
-    p_at timestamptz, p_low uuid, p_high uuid, p_ids uuid[], p_facts integer[], p_ranks smallint[], p_reason_keys bytea[],
+    p_at timestamptz, p_feed smallint, p_low uuid, p_high uuid, p_ids uuid[], p_facts integer[], p_ranks smallint[], p_reason_keys bytea[],
     p_reason_classes smallint[], p_times timestamptz[], p_transids text[]
 ) returns changed_v1[] language plpgsql volatile
 set enable_hashjoin = off set enable_mergejoin = off set enable_material = off
@@ -113,7 +118,7 @@ begin
      group by t.id
   ),
   new as materialized (
-    select m.id, m.version, m.tenant, m.origin, m.channel,
+    select m.id, m.version, m.tenant, m.origin, m.channel, m.country,
            m.state as old_state, m.reason_class as old_class, m.conflict as old_conflict,
            greatest(m.state, b.rank) as state,
            m.facts | b.facts as facts,
@@ -166,14 +171,14 @@ begin
            is distinct from
            (n.state, n.facts, n.reason_key, n.conflict, n.clicks, n.complaints, n.clicked_at, n.complained_at,
             n.accepted_at, n.submitted_at, n.delivered_at, n.read_at, n.failed_at, n.transid)
-    returning m.id, m.version, m.tenant, m.origin, m.channel,
+    returning m.id, m.version, m.tenant, m.origin, m.channel, m.country,
               case when n.version = 0 and n.origin = 2 then null else n.old_state end as old_state, m.state,
               n.old_class, m.reason_class, n.old_conflict, m.conflict, m.reason_key, m.accepted_at, m.delivered_at
   ),
   log as (
-    insert into change (at, message_id, version, tenant, origin, channel, old_state, new_state,
+    insert into change (at, message_id, version, tenant, origin, channel, feed, country, old_state, new_state,
                         old_class, new_class, old_conflict, new_conflict)
-    select p_at, u.id, u.version, u.tenant, u.origin, u.channel, u.old_state, u.state,
+    select p_at, u.id, u.version, u.tenant, u.origin, u.channel, p_feed, u.country, u.old_state, u.state,
            u.old_class, u.reason_class, u.old_conflict, u.conflict
       from upd u
   )
@@ -306,7 +311,8 @@ begin
       into v_ids, v_facts, v_ranks, v_reason_keys, v_reason_classes, v_times, v_transids from earlier e;
   end if;
   if v_ids is not null then
-    p_changes := fold_v1(p_at, p_low, p_high, v_ids, v_facts, v_ranks, v_reason_keys, v_reason_classes, v_times, v_transids);
+    p_changes := fold_v1(p_at, p_feed, p_low, p_high, v_ids, v_facts, v_ranks, v_reason_keys, v_reason_classes, v_times,
+                         v_transids);
   end if;
 end $f$;
 
@@ -541,7 +547,7 @@ end $f$;
 -- Makes observed messages tombstones of ours: their receipts are copied, their statistics leave, nothing is moved or
 -- deleted. All are locked, and none is a tombstone yet. Returns what changed of ours.
 create function merge_v1(
-    p_at timestamptz, p_low uuid, p_high uuid, p_owners uuid[], p_ours uuid[], p_claims claim_v1[]
+    p_at timestamptz, p_feed smallint, p_low uuid, p_high uuid, p_owners uuid[], p_ours uuid[], p_claims claim_v1[]
 ) returns changed_v1[]
 language plpgsql volatile
 set enable_hashjoin = off set enable_mergejoin = off set enable_material = off
@@ -553,10 +559,10 @@ begin
   with dead as (
     update message_state m set merged_into = v.id, version = m.version + 1, changed_at = p_at
       from unnest(p_owners, p_ours) as v(owner, id) where m.id = v.owner
-    returning m.id, m.version, m.tenant, m.origin, m.channel, m.state, m.reason_class, m.conflict)
-  insert into change (at, message_id, version, tenant, origin, channel, old_state, new_state,
+    returning m.id, m.version, m.tenant, m.origin, m.channel, m.country, m.state, m.reason_class, m.conflict)
+  insert into change (at, message_id, version, tenant, origin, channel, country, old_state, new_state,
                       old_class, new_class, old_conflict, new_conflict)
-  select p_at, d.id, d.version, d.tenant, d.origin, d.channel, d.state, null, d.reason_class, null, d.conflict, null
+  select p_at, d.id, d.version, d.tenant, d.origin, d.channel, d.country, d.state, null, d.reason_class, null, d.conflict, null
     from dead d where d.version > 1 order by d.id;      -- one that was born in this group has not come into the log
 
   update message_key k set message_id = v.id
@@ -598,7 +604,8 @@ begin
          array_cat(v_transids, array_agg(null::text))
     into v_ids, v_facts, v_ranks, v_reason_keys, v_reason_classes, v_times, v_transids from earlier e;
   if v_ids is not null then
-    return fold_v1(p_at, p_low, p_high, v_ids, v_facts, v_ranks, v_reason_keys, v_reason_classes, v_times, v_transids);
+    return fold_v1(p_at, p_feed, p_low, p_high, v_ids, v_facts, v_ranks, v_reason_keys, v_reason_classes, v_times,
+                   v_transids);
   end if;
   return null;
 end $f$;
@@ -618,7 +625,7 @@ begin
     from lock_states_v1(v_owners || v_ours || array(select c.message_id from unnest(p_claims) c)) l;
   select array_agg(v.owner), array_agg(v.id) into v_owners, v_ours
     from unnest(v_owners, v_ours) as v(owner, id) where v.owner <> all (v_merged);
-  return case when v_owners is not null then merge_v1(p_at, v_low, v_high, v_owners, v_ours, p_claims) end;
+  return case when v_owners is not null then merge_v1(p_at, 5::smallint, v_low, v_high, v_owners, v_ours, p_claims) end;
 end $f$;
 
 -- Births: message and state of each receipt whose own id won its key. The same receipt may stand twice in a group, and a
@@ -637,8 +644,8 @@ begin
    where v.id = t.fresh
    order by t.fresh, t.ordinality
   on conflict do nothing;
-  insert into message_state (id, tenant, origin, channel, changed_at)
-  select distinct on (t.fresh) t.fresh, t.tenant, 2, t.channel, p_at
+  insert into message_state (id, tenant, origin, channel, country, changed_at)
+  select distinct on (t.fresh) t.fresh, t.tenant, 2, t.channel, t.country, p_at
     from unnest(p_group) with ordinality t join unnest(p_ids) with ordinality v(id, n) on v.n = t.ordinality
    where v.id = t.fresh
    order by t.fresh, t.ordinality
@@ -726,7 +733,7 @@ begin
       from unnest(v_owners, v_ours) as v(owner, id) where v.owner <> all (v_merged);
   end if;
   if v_owners is not null then
-    changes := merge_v1(p_at, v_low, v_high, v_owners, v_ours, v_claims);
+    changes := merge_v1(p_at, p_feed, v_low, v_high, v_owners, v_ours, v_claims);
     -- what this group had found as observed has become ours just now
     select array_agg(coalesce(o.id, v.id) order by v.n) into messages
       from unnest(messages) with ordinality v(id, n) left join unnest(v_owners, v_ours) as o(owner, id) on o.owner = v.id;

@@ -248,6 +248,7 @@ create table message_state (
     failed_at      timestamptz,
     changed_at     timestamptz not null,
     transid        text,
+    country        text,      -- of a phone number: what ISO 3166 calls it
     merged_into    uuid,
     constraint message_state_pk primary key (id),
     constraint message_state_state_not_negative check (state >= 0),
@@ -334,6 +335,8 @@ create table change (
     tenant        smallint not null,
     origin        smallint not null,
     channel       smallint not null,
+    feed          smallint,          -- who told it; null: nobody, it was handed in or merged away
+    country       text,
     old_state     smallint,
     new_state     smallint,
     old_class     smallint,
@@ -344,6 +347,74 @@ create table change (
 ) partition by range (at);
 
 create index change_by_xid on change (xid);
+
+-- Messages past their channel's usual time without a final word, until they have one or are given up. Filled by a walk over
+-- the messages, in the order of their age; `push_count` says what became of those that needed no waiting.
+create table awaited (
+    message_id   uuid not null,
+    tenant       smallint not null,
+    channel      smallint not null,
+    country      text,
+    look_at      timestamptz not null,          -- when what we know of it is looked at next
+    poll_at      timestamptz,                   -- when the platform may be asked next
+    polls        smallint not null default 0,
+    overdue_at   timestamptz,                   -- since when it is later than nearly all of its channel and country
+    constraint awaited_pk primary key (message_id)
+) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000);
+
+create index awaited_by_look on awaited (look_at);
+create index awaited_by_poll on awaited (tenant, poll_at) where poll_at is not null;
+create index awaited_by_overdue on awaited (overdue_at) where overdue_at is not null;
+
+-- How far a walk over the messages has come, oldest first.
+create table walk (
+    name     text not null,
+    last_id  uuid not null,
+    at       timestamptz not null,
+    figures  jsonb,                    -- what it has counted so far
+    constraint walk_pk primary key (name)
+) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
+
+-- Messages with a final receipt, by the hour of their birth: how many of them were told of by push, and how many we had
+-- to find out by asking, or from an export.
+create table push_count (
+    hour     timestamptz not null,
+    tenant   smallint not null,
+    channel  smallint not null,
+    pushed   bigint not null default 0,
+    missed   bigint not null default 0,
+    constraint push_count_pk primary key (hour, tenant, channel)
+) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000);
+
+-- How long it takes to hear the final word, learned from what was told: 99 in 100 are heard by then. Country '': all.
+create table usual_time (
+    channel     smallint not null,
+    country     text not null,
+    seconds     double precision not null,
+    messages    integer not null,
+    learned_at  timestamptz not null,
+    constraint usual_time_pk primary key (channel, country)
+);
+
+-- Files of receipts that were imported, or are: how far each has been read, and what came of it.
+create table import (
+    tenant       smallint not null,
+    identity     bytea not null,           -- digest of the file's size and its beginning
+    name         text not null,
+    bytes        bigint not null,
+    position     bigint not null default 0,
+    received     bigint not null default 0,
+    applied      bigint not null default 0,
+    duplicate    bigint not null default 0,
+    quarantined  bigint not null default 0,
+    forged       bigint not null default 0,
+    late         bigint not null default 0,
+    began_at     timestamptz not null,
+    at           timestamptz not null,
+    done_at      timestamptz,
+    constraint import_pk primary key (tenant, identity),
+    constraint import_identity_is_16_bytes check (octet_length(identity) = 16)
+);
 
 -- The ledger: one row a committed group and feed. The id is the group's batch key.
 create table intake (

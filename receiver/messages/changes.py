@@ -10,6 +10,7 @@ import asyncpg
 from receiver import metrics
 from receiver.ids import MessageId, TenantId, born_at
 from receiver.messages.lattice import NEGATIVE_STATES, Channel, State
+from receiver.messages.told import Feed
 
 ISSUED = 1
 
@@ -51,6 +52,7 @@ def change_of(row: asyncpg.Record) -> Change:
 
 def count(
     changes: Iterable[Change],
+    feed: Feed,
     tenants: Mapping[TenantId, str],
     codes: Mapping[bytes, str],
     classes: Mapping[int, str],
@@ -58,14 +60,14 @@ def count(
     """Adds committed changes to the metrics; `codes` gives the bounded code of each reason that is at hand."""
     moved = [change for change in changes if change.new is not None and change.new != change.old]
     for (on, into, of), number in Counter((c.channel, c.new, c.tenant) for c in moved if c.new is not None).items():
-        metrics.MESSAGES.labels(on.word, into.word, tenants.get(of, "unknown")).inc(number)
+        metrics.MESSAGES.labels(on.word, into.word, tenants.get(of, "unknown"), feed.word).inc(number)
     delays: defaultdict[Channel, list[float]] = defaultdict(list)
     for change in moved:
         if change.new in NEGATIVE_STATES:
             code = codes.get(change.reason_key or b"", "other")
             failure_class = classes.get(change.reason_class or 0, "unknown")
             tenant = tenants.get(change.tenant, "unknown")
-            metrics.FAILURES.labels(change.channel.word, code, failure_class, tenant).inc()
+            metrics.FAILURES.labels(change.channel.word, code, failure_class, tenant, feed.word).inc()
         elif change.new is State.DELIVERED and change.delivered_at is not None:
             since = change.accepted_at
             if since is None and change.origin == ISSUED:  # delivered before the platform answered

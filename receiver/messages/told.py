@@ -71,6 +71,7 @@ class Told(NamedTuple):
     correlation_key: Digest | None
     callback_data: str | None
     callback_key: Digest | None
+    country: str | None
     raw: bytes
 
     @property
@@ -153,5 +154,6 @@ def told_by_us(
         correlation_key=None,
         callback_data=None,
         callback_key=None,
+        country=None,
         raw=raw,
     )

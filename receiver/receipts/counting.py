@@ -33,4 +33,4 @@ def count_group(
     for told, result in zip(receipts, results, strict=True):
         if told.fact is unknown and result == "applied":
             metrics.UNKNOWN_STATUSES.labels(told.channel.word, metrics.bounded_status(told.status)).inc()
-    count(changes, tenants, codes, CLASSES)
+    count(changes, feed, tenants, codes, CLASSES)

@@ -16,6 +16,7 @@ from receiver.ids import (
     parse_id,
     transid_root,
 )
+from receiver.messages.country import country_of
 from receiver.messages.lattice import RANK, Channel, Fact, State, clash, reason_key
 from receiver.messages.told import Told, transid_digest
 from receiver.platform.codes import CAUSE_BESIDE, channel_of, fact_of, receipt_meaning
@@ -126,6 +127,7 @@ def told_of(texts: Texts, callback_names_it: bool, fingerprint: bytes, source: S
         digest(correlationid) if correlationid else None,
         callback or None,
         digest(callback) if callback else None,
+        country_of(recipient, destination_type),
         raw,
     )
 

@@ -22,6 +22,7 @@ from receiver.access.tenants import Tenants
 from receiver.database.pool import NOT_THERE, Pool
 from receiver.ids import BatchId, TenantId
 from receiver.messages.lattice import State
+from receiver.messages.told import Feed
 from receiver.openapi import Operation
 from receiver.platform import envelope
 from receiver.platform.apis import Api
@@ -139,7 +140,9 @@ class DropInDoor:
         accepted = await self._accept(tenant, checked, key)
         if isinstance(accepted, Earlier):
             return await self._repeated(accepted)
-        metrics.MESSAGES.labels(checked.channel.word, State.QUEUED.word, settings.name).inc(len(accepted.messages))
+        metrics.MESSAGES.labels(checked.channel.word, State.QUEUED.word, settings.name, Feed.OWN.word).inc(
+            len(accepted.messages)
+        )
         answers = await self._dispatcher.send_now(accepted.submissions, tenant, LANE_SECONDS)
         places = outbox.split(checked.messages, self._entries)  # as it was split to be accepted
         answer = envelope.reply(answers, queued, spelt_so=checked.api is not Api.MESSAGING_V2, places=places)

@@ -12,6 +12,7 @@ import msgspec
 
 from receiver.database.pool import Connection
 from receiver.ids import BatchId, MessageId, SubmissionId, TenantId, destination_digest, digest, new_id
+from receiver.messages.country import country_of
 from receiver.platform.apis import Api
 from receiver.platform.wire import Answer
 from receiver.sending.claims import Claim
@@ -49,11 +50,12 @@ m as (
    order by u.id
 ),
 t as (
-  insert into message_state (id, tenant, origin, channel, changed_at)
-  select u.id, $2, 1, $14, $3 from unnest($19::uuid[]) as u(id) order by u.id
+  insert into message_state (id, tenant, origin, channel, country, changed_at)
+  select u.id, $2, 1, $14, u.country, $3 from unnest($19::uuid[], $33::text[]) as u(id, country) order by u.id
 )
-insert into change (at, message_id, version, tenant, origin, channel, old_state, new_state, new_conflict)
-select $3, u.id, 0, $2, 1, $14, null, 0, false from unnest($19::uuid[]) as u(id) order by u.id
+insert into change (at, message_id, version, tenant, origin, channel, country, old_state, new_state, new_conflict)
+select $3, u.id, 0, $2, 1, $14, u.country, null, 0, false
+  from unnest($19::uuid[], $33::text[]) as u(id, country) order by u.id
 """
 
 # The last word on submissions, and a row of the timeline for each call.
@@ -155,6 +157,7 @@ async def accept(
         [a.correlationid for a in asked], [digest(a.correlationid) if a.correlationid else None for a in asked],
         *(idempotency or (None, None)), request.api, request.notifyurl, own[4],
         lane_of(tenant, request.api).family, None if in_line_lease is None else now + in_line_lease,
+        [country_of(a.normalised, a.id_type) for a in asked],
     )  # fmt: skip
     return Accepted(batch_id, list(zip(ids, asked, strict=True)), [SubmissionId(s[0]) for s in submissions])
 

@@ -16,6 +16,7 @@ import msgspec
 from receiver.database.pool import Connection, Pool
 from receiver.ids import BatchId, Digest, MessageId, SubmissionId, TenantId, destination_digest, digest, new_id
 from receiver.messages.changes import Change
+from receiver.messages.country import country_of
 from receiver.messages.lattice import RANK, Fact, State
 from receiver.messages.store import MOST_TRIES, apply_known, connect, may_try_again
 from receiver.messages.told import Feed, Told, told_by_us
@@ -54,11 +55,12 @@ m as (
    order by u.id
 ),
 t as (
-  insert into message_state (id, tenant, origin, channel, changed_at)
-  select u.id, $3, 3, $15, $4 from unnest($20::uuid[]) as u(id) order by u.id
+  insert into message_state (id, tenant, origin, channel, country, changed_at)
+  select u.id, $3, 3, $15, u.country, $4 from unnest($20::uuid[], $26::text[]) as u(id, country) order by u.id
 )
-insert into change (at, message_id, version, tenant, origin, channel, old_state, new_state, new_conflict)
-select $4, u.id, 0, $3, 3, $15, null, 0, false from unnest($20::uuid[]) as u(id) order by u.id
+insert into change (at, message_id, version, tenant, origin, channel, country, old_state, new_state, new_conflict)
+select $4, u.id, 0, $3, 3, $15, u.country, null, 0, false
+  from unnest($20::uuid[], $26::text[]) as u(id, country) order by u.id
 """
 # Under a key of this answer there is a message already that we know to have been sent: not one that was only observed.
 SOMEBODY_ELSE = """
@@ -198,6 +200,7 @@ async def _record(
         digest(request.callback_data) if request.callback_data else None, request.sender, request.template,
         ids, [a.value for a in asked], [a.id_type for a in asked], [destination_digest(a.value) for a in asked],
         [a.correlationid for a in asked], [digest(a.correlationid) if a.correlationid else None for a in asked],
+        [country_of(a.normalised, a.id_type) for a in asked],
     )  # fmt: skip
     keys = keys_of(request.channel, _recipients(ids, request), send.answer)
     changes = await connect(connection, now, tenant, keys)

@@ -17,6 +17,7 @@ from receiver.access.tenants import Tenants
 from receiver.database.pool import Connection, Pool
 from receiver.ids import SubmissionId, TenantId, new_id
 from receiver.messages.lattice import Channel, Fact, State
+from receiver.messages.told import Feed
 from receiver.sending.lanes import Family
 
 log = logging.getLogger("receiver.dispatcher")
@@ -72,14 +73,16 @@ m as (
          m.destination_key, m.correlationid, m.correlation_key, m.callback_data, m.callback_key, m.sender, m.template
     from unnest($6::uuid[], $7::uuid[]) as u(old, id) join message m on m.id = u.old
    order by u.id
-  returning id, tenant, origin, channel
+  returning id, tenant, origin, channel, resend_of
 ),
 t as (
-  insert into message_state (id, tenant, origin, channel, changed_at)
-  select id, tenant, origin, channel, $3 from m order by id
+  insert into message_state (id, tenant, origin, channel, country, changed_at)
+  select m.id, m.tenant, m.origin, m.channel, s.country, $3
+    from m join message_state s on s.id = m.resend_of order by m.id
 )
-insert into change (at, message_id, version, tenant, origin, channel, old_state, new_state, new_conflict)
-select $3, id, 0, tenant, origin, channel, null, 0, false from m order by id
+insert into change (at, message_id, version, tenant, origin, channel, country, old_state, new_state, new_conflict)
+select $3, m.id, 0, m.tenant, m.origin, m.channel, s.country, null, 0, false
+  from m join message_state s on s.id = m.resend_of order by m.id
 """
 CLOSE = """
 with r as (delete from resend where submission_id = $1)
@@ -153,4 +156,4 @@ class Resending:
         log.warning("uncertain_resent", extra={"submission_id": str(resent.submission_id)})
         metrics.RESENDS.labels(name).inc(len(resent.channels))
         for channel in resent.channels:
-            metrics.MESSAGES.labels(channel.word, State.QUEUED.word, name).inc()
+            metrics.MESSAGES.labels(channel.word, State.QUEUED.word, name, Feed.OWN.word).inc()

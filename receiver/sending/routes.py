@@ -17,6 +17,7 @@ from receiver.database.pool import Pool
 from receiver.ids import TenantId
 from receiver.messages.changes import count
 from receiver.messages.lattice import State
+from receiver.messages.told import Feed
 from receiver.platform.apis import Api
 from receiver.platform.codes import Class, known_code
 from receiver.platform.credentials import messaging_api_of, what_is_missing
@@ -109,7 +110,9 @@ class SendingDoor:
         if isinstance(accepted, Earlier):
             return JsonResponse(way.answer(str(accepted.batch_id), _queued(accepted.messages)), 202, REPLAYED)
         name = self._tenants.names.get(caller.tenant, "unknown")
-        metrics.MESSAGES.labels(checked.channel.word, State.QUEUED.word, name).inc(len(accepted.messages))
+        metrics.MESSAGES.labels(checked.channel.word, State.QUEUED.word, name, Feed.OWN.word).inc(
+            len(accepted.messages)
+        )
         self._wake()
         messages = _queued([(identity, asked.value, asked.correlationid) for identity, asked in accepted.messages])
         return JsonResponse(way.answer(str(accepted.batch_id), messages), 202)
@@ -156,9 +159,11 @@ class SendingDoor:
             messages = _in_states(recorded.messages, send.states)
             return JsonResponse(AcceptedBatch(str(recorded.batch_id), messages), 201, REPLAYED)
         name = self._tenants.names.get(caller.tenant, "unknown")
-        metrics.MESSAGES.labels(send.request.channel.word, State.QUEUED.word, name).inc(len(recorded.ids))
+        metrics.MESSAGES.labels(send.request.channel.word, State.QUEUED.word, name, Feed.OWN.word).inc(
+            len(recorded.ids)
+        )
         codes = {reason: known_code(code) for reason, code in recorded.codes.items()}
-        count(recorded.changes, self._tenants.names, codes, CLASSES)
+        count(recorded.changes, Feed.ANSWER, self._tenants.names, codes, CLASSES)
         asked = zip(recorded.ids, send.request.messages, strict=True)
         messages = _in_states([(i, a.value, a.correlationid) for i, a in asked], send.states)
         return JsonResponse(AcceptedBatch(str(recorded.batch_id), messages), 201)
@@ -174,7 +179,7 @@ class SendingDoor:
         now = datetime.now(UTC)
         cancelled = await cancel(self._pool, caller.tenant, identity, now, keep_content=self._keep_content)
         reasons = {change.reason_key: "none" for change in cancelled.changes if change.reason_key is not None}
-        count(cancelled.changes, self._tenants.names, reasons, CLASSES)
+        count(cancelled.changes, Feed.OWN, self._tenants.names, reasons, CLASSES)
         return JsonResponse(CancelledMessage(str(cancelled.message_id), State.CANCELLED.word))
 
 

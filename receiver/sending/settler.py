@@ -10,6 +10,7 @@ import asyncpg
 from receiver.access.tenants import Tenants
 from receiver.database.pool import NOT_THERE, Pool
 from receiver.messages.changes import count
+from receiver.messages.told import Feed
 from receiver.platform.codes import Class, known_code
 from receiver.sending.settle import Done, settle
 
@@ -87,7 +88,7 @@ class Settler:
         settings = self._tenants.settings_of(group[0].claim.tenant)
         resend_after = settings.resend_uncertain if settings else None
         changes, codes = await settle(self._pool, group, keep_content=self._keep_content, resend_after=resend_after)
-        count(changes, self._tenants.names, {k: known_code(v) for k, v in codes.items()}, CLASSES)
+        count(changes, Feed.ANSWER, self._tenants.names, {k: known_code(v) for k, v in codes.items()}, CLASSES)
 
 
 def _is_passing(error: BaseException) -> bool:

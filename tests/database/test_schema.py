@@ -9,7 +9,7 @@ from receiver.database.migrate import latest_revision, migrate, require_schema
 from receiver.database.pool import connect
 from receiver.errors import DatabaseError
 from receiver.ids import new_id
-from receiver.messages.lattice import NEGATIVE, POSITIVE, Channel, Fact
+from receiver.messages.lattice import NEGATIVE, POSITIVE, Channel, Fact, State, is_final
 from receiver.messages.told import Feed, Told
 from receiver.platform.apis import Api
 from receiver.platform.codes import squeeze
@@ -89,6 +89,17 @@ def test_the_bits_in_the_sql_are_the_bits_of_the_lattice(database: Database) -> 
         Fact.READ,
     ):
         assert f"& {int(mask)} <> 0" in source, mask
+
+
+def test_the_sql_knows_the_same_states_as_final_as_the_lattice(database: Database) -> None:
+    rows = database.fetch(
+        "select state, channel, is_final_v1(state::smallint, channel::smallint) as final"
+        " from generate_series(0, 80) as state, generate_series(0, 15) as channel"
+    )
+    known = [row for row in rows if row["state"] in set(State)]
+    assert len(known) == len(State) * len(Channel)
+    for row in known:
+        assert row["final"] is is_final(State(row["state"]), Channel(row["channel"])), dict(row)
 
 
 def test_the_sql_type_of_a_receipt_has_the_fields_of_the_struct_in_its_order(database: Database) -> None:

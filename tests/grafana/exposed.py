@@ -1,8 +1,8 @@
 """What the service exposes, as dashboards and rules may name it: labels by metric, and values by label."""
 
 METRICS: dict[str, frozenset[str]] = {
-    "receiver_messages_total": frozenset({"channel", "state", "tenant"}),
-    "receiver_failures_total": frozenset({"channel", "code", "class", "tenant"}),
+    "receiver_messages_total": frozenset({"channel", "state", "tenant", "feed"}),
+    "receiver_failures_total": frozenset({"channel", "code", "class", "tenant", "feed"}),
     "receiver_receipts_total": frozenset({"channel", "result", "feed", "tenant"}),
     "receiver_notify_responses_total": frozenset({"code", "retried"}),
     "receiver_notify_refusals_total": frozenset({"reason", "tenant"}),

@@ -59,7 +59,7 @@ def test_a_body_that_an_older_reader_rejected_comes_to_its_message(database: Dat
     tenant = database.tenant()
     NAMES[tenant] = "default"
     labels = {"channel": "sms", "result": "applied", "feed": "replay", "tenant": "default"}
-    states = {"channel": "sms", "state": "delivered", "tenant": "default"}
+    states = {"channel": "sms", "state": "delivered", "tenant": "default", "feed": "replay"}
 
     async def work(connection: Connection) -> None:
         (message,), submission = await issue(connection, tenant, ONE)

@@ -49,7 +49,7 @@ def test_one_message_of_a_submission_is_taken_out_and_the_others_stay(database: 
         assert found["reason"]["text"] == "Cancelled before it was sent."
         assert [entry["feed"] for entry in found["timeline"]] == ["own"]
         assert (
-            'receiver_messages_total{channel="sms",state="cancelled",tenant="default"}'
+            'receiver_messages_total{channel="sms",feed="own",state="cancelled",tenant="default"}'
             in (await doors.api.get("/metrics")).text
         )
 
