@@ -19,6 +19,7 @@ import uvicorn
 
 from receiver.errors import ReceiverError, SettingsError
 from receiver.stopping import Stopping
+from receiver.turns import in_turn
 
 log = logging.getLogger("receiver.workers")
 
@@ -218,7 +219,7 @@ def server_for(app: Any, grace: int = 10, tls: ssl.SSLContext | None = None) -> 
     return Server(
         uvicorn.Config(
             app,
-            http="httptools",
+            http=in_turn(),
             lifespan="off",
             log_config=None,
             access_log=False,

@@ -92,6 +92,11 @@ class Intake:
         return self._breaker is not None and self._breaker.is_open
 
     @property
+    def is_full(self) -> bool:
+        """Whether `take` would raise Full for the smallest body: it need not be read."""
+        return bool(self._waiting) and self._is_too_much(1, 1)
+
+    @property
     def is_busy(self) -> bool:
         """Whether somebody waits."""
         return bool(self._waiting)
@@ -102,7 +107,7 @@ class Intake:
         """
         loop = asyncio.get_running_loop()
         item = _Item(arrival, reading, loop.create_future(), loop.time())
-        if self._closing or (self._waiting and self._is_too_much(item)):
+        if self._closing or (self._waiting and self._is_too_much(item.size, item.bytes)):
             raise Full
         self._waiting.append(item)
         self._size += item.size
@@ -110,10 +115,10 @@ class Intake:
         self._wake.set()
         await item.done
 
-    def _is_too_much(self, item: _Item) -> bool:
-        """Whether there is no room for one more, or it would wait for longer than the platform has patience."""
-        size = self._size + item.size
-        if size > self._capacity or self._bytes + item.bytes > CAPACITY_BYTES:
+    def _is_too_much(self, receipts: int, of_bytes: int) -> bool:
+        """Whether there is no room for so much, or it would wait for longer than the platform has patience."""
+        size = self._size + receipts
+        if size > self._capacity or self._bytes + of_bytes > CAPACITY_BYTES:
             return True
         return size / GROUP * self._pace > MOST_SECONDS
 

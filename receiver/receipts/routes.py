@@ -153,6 +153,8 @@ class NotifyDoor:
         if tenant.id is None or self._intake.is_spooling:
             await self._intake.take(arrival, None)  # read when it drains
             return STORED
+        if self._intake.is_full:
+            return NOT_NOW
         source = Source(tenant.id, token.submission_id, arrival.received_at, tenant.zone)
         reading = await asyncio.to_thread(read, body, source) if aside else read(body, source)
         if reading.rejects:
