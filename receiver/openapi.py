@@ -60,8 +60,11 @@ PROBLEMS = {
     403: "The API key has not the scope.",
     404: "There is no such thing.",
     409: "It contradicts what is there already: `code` says in what.",
+    408: "Nothing more came: send it again.",
     413: "The body is over the limit.",
+    415: "The body is encoded in a way that is not undone.",
     422: "The request was read, and a rule is broken: every broken field is named.",
+    429: "Too many at once: wait.",
     503: "Not now: try again.",
 }
 
