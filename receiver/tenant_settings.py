@@ -22,6 +22,7 @@ TENANT_SETTINGS = (
     Setting("PLATFORM_API", "Which Messaging the platform is sent: v1 or v2.", "v1"),
     Setting("RATE", "Most messages a second to the platform, over all processes; not set: no limit."),
     Setting("RESEND_UNCERTAIN", "Minutes after which a message that may have been sent is sent again; 0: never.", "0"),
+    Setting("POLLS_PER_MINUTE", "Most questions a minute about messages without a final receipt; 0: none.", "60"),
     Setting("PLATFORM_ZONE", "Time zone of the platform's time stamps that name none.", "UTC"),
     Setting("CAMPAIGN_URL", "Base address of Webex Campaign for the tenant `default`."),
     Setting("CAMPAIGN_TOKEN", "Bearer token for Webex Campaign.", secret=True),
@@ -34,6 +35,8 @@ TENANT_SETTINGS = (
     Setting("FORWARD_TO", "Where receipts go on to that have no notifyurl of a client's own.", secret=True),
     Setting("FORWARD_ALLOW", "Hosts and networks to which receipts may go on though they are not public, or http."),
 )
+NUMBERS = ("rate", "resend_uncertain", "polls_per_minute")  # keys that may stand without quotes
+MOST_POLLS = 6_000  # a minute: more than four calls at once can ask
 MOST_PATIENCE = 1_440  # minutes: so long the content of what is uncertain is kept
 TENANT_KEYS = tuple(
     key
@@ -59,6 +62,8 @@ class Tenant:
     """Messages a second to the platform, over all processes; None: no limit."""
     resend_uncertain: timedelta | None = None
     """How long after its call an uncertain message without a receipt is sent again, once; None: never."""
+    polls_per_minute: int = 60
+    """Calls a minute to the transaction status, over all processes; 0: none."""
     campaign_url: str | None = None
     campaign_token: str | None = field(default=None, repr=False)
     zone: tzinfo = UTC
@@ -108,6 +113,7 @@ def _tenant(reader: Reader, name: str, text: Callable[[str], str | None], where:
         platform_api=reader.one_of(where("PLATFORM_API"), texts["PLATFORM_API"] or "v1", ("v1", "v2")),
         rate=reader.per_second(where("RATE"), texts["RATE"]),
         resend_uncertain=reader.minutes(where("RESEND_UNCERTAIN"), texts["RESEND_UNCERTAIN"], MOST_PATIENCE),
+        polls_per_minute=_polls(reader, where("POLLS_PER_MINUTE"), texts["POLLS_PER_MINUTE"] or "60"),
         campaign_url=reader.url(where("CAMPAIGN_URL"), texts["CAMPAIGN_URL"]),
         campaign_token=reader.key(where("CAMPAIGN_TOKEN"), texts["CAMPAIGN_TOKEN"]),
         zone=reader.zone(where("PLATFORM_ZONE"), texts["PLATFORM_ZONE"] or "UTC"),
@@ -118,6 +124,14 @@ def _tenant(reader: Reader, name: str, text: Callable[[str], str | None], where:
         forward_to=forward_to,
         forward_allow=allowed,
     )
+
+
+def _polls(reader: Reader, where: str, text: str) -> int:
+    """A whole number of calls a minute."""
+    if not (text.isascii() and text.isdigit() and len(text) <= 10 and int(text) <= MOST_POLLS):
+        reader.problems.append(f"{where} is {text!r}: it takes a whole number from 0 to {MOST_POLLS}")
+        return 0
+    return int(text)
 
 
 def _allowed(reader: Reader, where: str, text: str | None) -> Allowed:
@@ -191,7 +205,7 @@ def _of_table(reader: Reader, where: str, name: str, values: Any) -> Tenant:
             reader.problems.append(f"{where}.{key} is not known: it takes {', '.join(TENANT_KEYS)}")
         elif key == "signature_required" and isinstance(value, bool):
             texts[key] = "yes" if value else "no"
-        elif key in ("rate", "resend_uncertain") and isinstance(value, int | float) and not isinstance(value, bool):
+        elif key in NUMBERS and isinstance(value, int | float) and not isinstance(value, bool):
             texts[key] = str(value)
         elif not isinstance(value, str):
             reader.problems.append(f"{where}.{key} is no text")

@@ -87,6 +87,13 @@ create type changed_v1 as (
     delivered_at  timestamptz
 );
 
+-- When an id was minted, and the least that can be minted at a time (ids.born_at, ids.first_id_at).
+create function born_at_v1(p_id uuid) returns timestamptz language sql immutable
+return to_timestamp(('x' || translate(left(p_id::text, 13), '-', ''))::bit(48)::bigint / 1000.0);
+
+create function first_id_at_v1(p_at timestamptz) returns uuid language sql stable
+return (lpad(to_hex(floor(extract(epoch from p_at) * 1000)::bigint), 12, '0') || repeat('0', 20))::uuid;
+
 -- Whether nothing more is expected of a message: negative, positive, or at its channel's ceiling (lattice.is_final).
 create function is_final_v1(p_state smallint, p_channel smallint) returns boolean language sql immutable
 return p_state >= 40 or p_channel = 11 and p_state in (20, 25) or p_channel in (14, 15) and p_state in (10, 20, 25);
@@ -287,7 +294,8 @@ begin
     into p_new, v_ids, v_facts, v_ranks, v_reason_keys, v_reason_classes, v_times, v_transids, v_fingerprints
     from new t;
 
-  if p_feed <= 4 and v_ids is not null and exists (select from tenant t where t.forwards) then
+  -- what was asked for (feed 3) is no notification: only what the platform told by itself goes on
+  if p_feed in (1, 2, 4) and v_ids is not null and exists (select from tenant t where t.forwards) then
     perform forward_v1(p_at, v_ids, v_fingerprints, false);
   end if;
 
@@ -539,7 +547,7 @@ begin
     from unnest(v_ids, v_events) as v(id, event_id) where m.id = v.id;
   if exists (select from tenant t where t.forwards) then
     select array_agg(r.message_id), array_agg(r.fingerprint) into v_told, v_fingerprints
-      from receipt r where r.message_id = any(v_ids) and r.feed <= 4;
+      from receipt r where r.message_id = any(v_ids) and r.feed in (1, 2, 4);
     perform forward_v1(now(), v_told, v_fingerprints, true);
   end if;
 end $f$;
@@ -585,7 +593,8 @@ begin
               coalesce(r.told_at, r.received_at) as at, left(r.transid, 128) as transid)
   select array_agg(i.message_id), array_agg(i.fact), array_agg(i.rank), array_agg(i.reason_key), array_agg(i.reason_class),
          array_agg(i.at), array_agg(i.transid),
-         array_agg(i.message_id) filter (where i.feed <= 4), array_agg(i.fingerprint) filter (where i.feed <= 4)
+         array_agg(i.message_id) filter (where i.feed in (1, 2, 4)),
+         array_agg(i.fingerprint) filter (where i.feed in (1, 2, 4))
     into v_ids, v_facts, v_ranks, v_reason_keys, v_reason_classes, v_times, v_transids, v_told, v_fingerprints from ins i;
 
   if v_told is not null and exists (select from tenant t where t.forwards) then
@@ -775,3 +784,177 @@ begin
   values (p_intake, p_feed, p_at, v_size + v_rejects, v_applied, v_size - v_applied - v_late - v_forgeries, v_rejects,
           v_forgeries, v_late);
 end $f$;
+
+-- Receipts whose messages are known because somebody asked about these: nothing is joined, and nobody is born. Their row
+-- in the ledger is like any other. Raises RX001 if a message was merged or dropped since it was looked at. `outcomes` in
+-- their order: 1 applied, 2 duplicate.
+create function apply_asked_v1(
+    p_intake uuid, p_at timestamptz, p_feed smallint, p_ids uuid[], p_group told_v1[],
+    out outcomes smallint[], out changes changed_v1[]
+) language plpgsql volatile as $f$
+declare v_merged uuid[]; v_low uuid; v_high uuid; v_new bigint[]; v_size integer := coalesce(cardinality(p_group), 0);
+begin
+  select l.p_merged, l.p_low, l.p_high into v_merged, v_low, v_high from lock_states_v1(p_ids) l;
+  if v_merged <> '{}' then
+    raise exception 'merged meanwhile' using errcode = 'RX001';     -- the caller looks again
+  end if;
+  select d.p_new, d.p_changes into v_new, changes
+    from tell_v1(p_at, p_feed, v_low, v_high, p_ids, elsewhere_v1(v_low, v_high, p_ids, p_group), p_group) d;
+  select array_agg((case when d.n is null then 2 else 1 end)::smallint order by g.n) into outcomes
+    from generate_series(1, v_size) as g(n) left join unnest(v_new) as d(n) on d.n = g.n;
+  insert into intake (id, feed, at, received, applied, duplicate, quarantined, forged, late)
+  values (p_intake, p_feed, p_at, v_size, coalesce(cardinality(v_new), 0), v_size - coalesce(cardinality(v_new), 0), 0, 0, 0);
+end $f$;
+
+-- One receipt that means something else than what is stored. Written by receiver/upkeep/reread_meaning.py, field by field
+-- in this order. raw_length: of the body that was read; who was erased meanwhile has none.
+create type read_v1 as (
+    message_id     uuid,
+    fingerprint    bytea,
+    raw_length     integer,
+    channel        smallint,
+    fact           integer,
+    rank           smallint,
+    clash          integer,
+    reason_key     bytea,
+    reason_class   smallint,
+    told_at        timestamptz,
+    status         text,
+    code           text,
+    code_key       bytea,
+    description    text,
+    device         text,
+    carrier        text,
+    message_count  integer
+);
+
+-- What a re-read made of a message.
+create type recomputed_v1 as (
+    message_id    uuid,
+    channel       smallint,
+    old_state     smallint,
+    new_state     smallint,
+    old_class     smallint,
+    new_class     smallint,
+    old_conflict  boolean,
+    new_conflict  boolean
+);
+
+-- Stores what receipts mean now, and makes each of the messages p_ids the fold of all its receipts, as if it had been told
+-- nothing before: it may be lowered. Not an apply: nothing is received, nothing goes on, and what did not change is not
+-- written. Raises RX001 (the caller looks again) if a message was merged, dropped or erased since it was looked at.
+create function reread_v1(p_at timestamptz, p_ids uuid[], p_read read_v1[]) returns recomputed_v1[]
+language plpgsql volatile
+set enable_hashjoin = off set enable_mergejoin = off set enable_material = off
+set enable_seqscan = off set enable_bitmapscan = off set enable_memoize = off as $f$
+declare v_merged uuid[]; v_low uuid; v_high uuid; v_changed recomputed_v1[];
+begin
+  select l.p_merged, l.p_low, l.p_high into v_merged, v_low, v_high from lock_states_v1(p_ids) l;
+  if v_merged <> '{}' then
+    raise exception 'merged meanwhile' using errcode = 'RX001';
+  end if;
+  if exists (select from unnest(p_read) u
+               left join lateral (
+                 select octet_length(r.raw) as bytes from receipt r
+                  where r.message_id = u.message_id and r.message_id between v_low and v_high
+                    and r.fingerprint = u.fingerprint offset 0) r on true
+              where r.bytes is distinct from u.raw_length) then
+    raise exception 'erased meanwhile' using errcode = 'RX001';
+  end if;
+
+  update receipt r
+     set channel = u.channel, fact = u.fact, rank = u.rank, clash = u.clash, reason_key = u.reason_key,
+         reason_class = u.reason_class, told_at = u.told_at, status = u.status, code = u.code, code_key = u.code_key,
+         description = u.description, device = u.device, carrier = u.carrier, message_count = u.message_count
+    from unnest(p_read) u
+   where r.message_id = u.message_id and r.fingerprint = u.fingerprint;
+
+  with new as materialized (
+    select m.id, m.state as old_state, m.reason_class as old_class, m.conflict as old_conflict,
+           coalesce(b.rank, 0::smallint) as state, coalesce(b.facts, 0) as facts,
+           substr(b.reason, 1, 19) as reason_key,
+           (get_byte(b.reason, 19) << 8 | get_byte(b.reason, 20))::smallint as reason_class,
+           coalesce(b.facts & 10240 <> 0 and b.facts & 71648 <> 0, false) and exists (      -- as fold_v1 has it
+             select from receipt r
+              where r.message_id = m.id and r.message_id between v_low and v_high and r.feed <= 4
+              group by r.channel, r.destination_key, r.subtid, r.device
+             having bit_or(r.fact) & bit_or(r.clash) <> 0) as conflict,
+           b.clicks, b.complaints, b.clicked_at, b.complained_at,
+           b.accepted_at, b.submitted_at, b.delivered_at, b.read_at, b.failed_at
+      from unnest(p_ids) as i(id)
+     cross join lateral (
+       select * from message_state s where s.id = i.id and s.id between v_low and v_high offset 0) m
+     cross join lateral (
+       select max(t.rank) as rank, bit_or(t.fact) as facts,
+              decode(max(encode(t.reason_key || int2send(coalesce(t.reason_class, 0::smallint)), 'hex') collate "C"), 'hex') as reason,
+              min(t.at) filter (where t.fact & 2 <> 0) as accepted_at,
+              min(t.at) filter (where t.fact & 4 <> 0) as submitted_at,
+              min(t.at) filter (where t.fact & 2048 <> 0) as delivered_at,
+              min(t.at) filter (where t.fact & 8192 <> 0) as read_at,
+              min(t.at) filter (where t.fact & 71648 <> 0) as failed_at,
+              count(*) filter (where t.fact & 16384 <> 0 and t.feed <= 4) as clicks,
+              count(*) filter (where t.fact & 32768 <> 0 and t.feed <= 4) as complaints,
+              max(t.at) filter (where t.fact & 16384 <> 0 and t.feed <= 4) as clicked_at,
+              max(t.at) filter (where t.fact & 32768 <> 0 and t.feed <= 4) as complained_at
+         from (select r.feed, r.fact, r.rank, r.reason_key, r.reason_class, coalesce(r.told_at, r.received_at) as at
+                 from receipt r where r.message_id = m.id and r.message_id between v_low and v_high offset 0) t) b
+  ),
+  upd as (
+    update message_state m
+       set state = n.state, facts = n.facts, reason_key = n.reason_key, reason_class = n.reason_class,
+           conflict = n.conflict,
+           attention = n.conflict or n.state in (5, 30, 40, 41, 42, 43, 44, 45, 46, 65),
+           version = m.version + 1,
+           clicks = n.clicks, complaints = n.complaints,
+           clicked_at = n.clicked_at, complained_at = n.complained_at,
+           accepted_at = n.accepted_at, submitted_at = n.submitted_at, delivered_at = n.delivered_at,
+           read_at = n.read_at, failed_at = n.failed_at, changed_at = p_at
+      from new n
+     where m.id = n.id
+       and (m.state, m.facts, m.reason_key, m.reason_class, m.conflict, m.clicks, m.complaints, m.clicked_at,
+            m.complained_at, m.accepted_at, m.submitted_at, m.delivered_at, m.read_at, m.failed_at)
+           is distinct from
+           (n.state, n.facts, n.reason_key, n.reason_class, n.conflict, n.clicks, n.complaints, n.clicked_at,
+            n.complained_at, n.accepted_at, n.submitted_at, n.delivered_at, n.read_at, n.failed_at)
+    returning m.id, m.version, m.tenant, m.origin, m.channel, m.country, n.old_state, m.state, n.old_class, m.reason_class,
+              n.old_conflict, m.conflict
+  ),
+  log as (
+    insert into change (at, message_id, version, tenant, origin, channel, feed, country, old_state, new_state,
+                        old_class, new_class, old_conflict, new_conflict)
+    select p_at, u.id, u.version, u.tenant, u.origin, u.channel, 6, u.country, u.old_state, u.state,
+           u.old_class, u.reason_class, u.old_conflict, u.conflict
+      from upd u
+  ),
+  awaiting as (      -- the walk that fills it may be past a message of which a final word was taken back
+    insert into awaited (message_id, tenant, channel, country, look_at)
+    select u.id, u.tenant, u.channel, u.country, p_at
+      from upd u
+     where is_final_v1(u.old_state, u.channel) and not is_final_v1(u.state, u.channel) and u.state <> 30
+     order by u.id
+    on conflict do nothing
+  )
+  select array_agg((u.id, u.channel, u.old_state, u.state, u.old_class, u.reason_class, u.old_conflict,
+                    u.conflict)::recomputed_v1 order by u.id)
+    into v_changed from upd u;
+  return v_changed;
+end $f$;
+
+-- A message is born some time after its id was minted, and the walk of `awaited` goes by ids. It stays two seconds behind
+-- whoever may still write; what is older than that at its birth is put into `awaited` by its own transaction, so none
+-- is passed unseen. Before the first walk there is nothing to be passed by (docs/decisions/0016-what-never-came.md).
+create function late_births_v1() returns trigger language plpgsql volatile as $f$
+begin
+  if exists (select from born b where b.id < first_id_at_v1(clock_timestamp() - interval '2 seconds'))
+     and exists (select from walk w where w.name like 'awaited %') then
+    insert into awaited (message_id, tenant, channel, country, look_at)
+    select b.id, b.tenant, b.channel, b.country, clock_timestamp() from born b
+     where b.id < first_id_at_v1(clock_timestamp() - interval '2 seconds')
+     order by b.id
+    on conflict do nothing;
+  end if;
+  return null;
+end $f$;
+
+create trigger message_state_late_births after insert on message_state referencing new table as born
+for each statement execute function late_births_v1();

@@ -399,7 +399,7 @@ create table usual_time (
 -- Files of receipts that were imported, or are: how far each has been read, and what came of it.
 create table import (
     tenant       smallint not null,
-    identity     bytea not null,           -- digest of the file's size and its beginning
+    identity     bytea not null,           -- digest of the file's size, beginning and end; the door's: an id
     name         text not null,
     bytes        bigint not null,
     position     bigint not null default 0,
@@ -430,6 +430,22 @@ create table intake (
     constraint intake_pk primary key (id, feed),
     constraint intake_balances check (received = applied + duplicate + quarantined + forged + late)
 ) partition by range (id);
+
+-- A span of time is what is asked for, and a drained group is younger than its id. Rows stand in the order of `at`, so
+-- this costs next to nothing.
+create index intake_by_at on intake using brin (at) with (autosummarize = on);
+
+-- What the independent count said, each time: the receipts that are there or were dropped, and those that the ledger
+-- counted. `difference` is counted - receipts.
+create table ledger_check (
+    at          timestamptz not null,
+    difference  bigint not null,
+    receipts    bigint not null,
+    counted     bigint not null,
+    seconds     double precision not null,
+    constraint ledger_check_pk primary key (at),
+    constraint ledger_check_subtracts check (difference = counted - receipts)
+);
 
 -- Bodies in which no receipt could be read or believed. The same body again only counts.
 create table quarantine (

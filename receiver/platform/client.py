@@ -10,8 +10,10 @@ from types import TracebackType
 from typing import Any, Self
 
 import aiohttp
+from yarl import URL
 
 from receiver import __version__
+from receiver.platform import status as transaction_status
 from receiver.platform.apis import Api
 from receiver.platform.calls import answer_of
 from receiver.platform.credentials import Credentials
@@ -20,6 +22,9 @@ from receiver.platform.wire import Answer, Call, Outcome, Trouble
 log = logging.getLogger("receiver.platform")
 
 LARGEST_ANSWER = 1024 * 1024
+# A status answers for each message of its transid, a thousand of them, and repeats the request in each.
+LARGEST_STATUS = 8 * LARGEST_ANSWER
+READ_ASIDE = 256 * 1024  # bytes: reading more of them would hold up whoever shares the loop
 CONNECT_SECONDS = 10.0
 PIECE = 64 * 1024  # bytes of a body that are written at a time
 # What the system holds back counts as taken, for it may have left. Left to itself it holds back megabytes.
@@ -106,13 +111,33 @@ class PlatformClient:
     async def _post(self, url: str, body: _Body, headers: dict[str, str]) -> _Response:
         """The answer; what is over the limit is not read."""
         async with self._http.post(url, data=body, headers=headers, allow_redirects=False) as response:
-            answer = bytearray()
-            async for part in response.content.iter_any():
-                answer += part
-                if len(answer) > LARGEST_ANSWER:
-                    break
-            said = response.headers
-            return _Response(response.status, bytes(answer), said.get("retry-after"), said.get("content-type"))
+            return await _read(response, LARGEST_ANSWER)
+
+    async def status(self, base_url: str, credentials: Credentials, transid: str) -> transaction_status.Answer:
+        """Asks what the platform knows of `transid`, and says what it answered. Does not raise for the network."""
+        url = base_url + transaction_status.path_of(transid)
+        try:
+            async with asyncio.timeout(self._longest):
+                headers = credentials.header(datetime.now(UTC))
+                async with self._http.get(URL(url, encoded=True), headers=headers, allow_redirects=False) as response:
+                    said = await _read(response, LARGEST_STATUS)
+        except (aiohttp.ClientError, OSError, ValueError, TimeoutError) as error:
+            return transaction_status.no_answer(type(error).__name__)
+        read = transaction_status.answer_of
+        if len(said.body) > READ_ASIDE:
+            return await asyncio.to_thread(read, said.status, said.body, said.retry_after)
+        return read(said.status, said.body, said.retry_after)
+
+
+async def _read(response: aiohttp.ClientResponse, most: int) -> _Response:
+    """The answer as it came in; what is over `most` bytes is not read."""
+    answer = bytearray()
+    async for part in response.content.iter_any():
+        answer += part
+        if len(answer) > most:
+            break
+    said = response.headers
+    return _Response(response.status, bytes(answer), said.get("retry-after"), said.get("content-type"))
 
 
 def _socket(address: Any) -> socket.socket:
