@@ -122,8 +122,10 @@ select count(*) from (
  where nth > 1 and (old_state is distinct from before or version <> earlier + 1) or nth = 1 and old_state is not null
 """
 LEDGER = """
-select (select coalesce(sum(applied + late), 0) from intake) -
-       (select count(*) from receipt where feed <= 4 and not copied) as difference
+select (select coalesce(sum(applied + late) filter (where feed <= 4), 0) from intake)
+     + (select coalesce(sum(counted), 0) from dropped_week where dropped_at is not null)
+     - (select count(*) from receipt where feed <= 4 and not copied)
+     - (select coalesce(sum(receipts - copied), 0) from dropped_week where dropped_at is not null) as difference
 """
 
 
