@@ -19,8 +19,8 @@ from receiver.access.keys import Keys
 from receiver.access.platform_callers import PlatformCallers
 from receiver.access.tenants import Tenants
 from receiver.access.tokens import NotifyTokens
-from receiver.database.leases import Leases
 from receiver.database.pool import NOT_THERE, Pools
+from receiver.duties import open_duties
 from receiver.forwarding.forwarder import Forwarder
 from receiver.house import House
 from receiver.openapi import Operation
@@ -31,10 +31,12 @@ from receiver.queries import routes as query_routes
 from receiver.queries.platform_status import StatusDoor
 from receiver.queries.routes import QueryDoor
 from receiver.receipts import contract as receipts_contract
-from receiver.receipts import quarantine_routes
+from receiver.receipts import import_routes, ledger_routes, quarantine_routes
 from receiver.receipts.breaker import Breaker
 from receiver.receipts.drain import Drain, can_commit
+from receiver.receipts.import_routes import MOST_AT_ONCE, ImportDoor
 from receiver.receipts.intake import Intake
+from receiver.receipts.ledger_routes import LedgerDoor
 from receiver.receipts.quarantine_routes import QuarantineDoor
 from receiver.receipts.routes import NotifyDoor
 from receiver.receipts.spool import Spool
@@ -46,9 +48,6 @@ from receiver.sending.drop_in import DropInDoor
 from receiver.sending.routes import SendingDoor
 from receiver.settings import Settings
 from receiver.upkeep.gate import Gate
-from receiver.upkeep.partitions import PartitionKeeper
-from receiver.upkeep.quarantine import QuarantineKeeper
-from receiver.upkeep.retention import RetentionKeeper
 from receiver.web import Ahead, JsonResponse, Problem, RequestIds, failed, not_found, problem_response
 
 log = logging.getLogger("receiver.app")
@@ -57,6 +56,8 @@ OPERATIONS: Sequence[Operation] = (
     *sending_routes.OPERATIONS,
     *query_routes.OPERATIONS,
     *quarantine_routes.OPERATIONS,
+    *import_routes.OPERATIONS,
+    *ledger_routes.OPERATIONS,
     *drop_in.OPERATIONS,
     *platform_status.OPERATIONS,
     *receipts_contract.OPERATIONS,
@@ -65,9 +66,10 @@ OPERATIONS: Sequence[Operation] = (
 
 # Connections at most, each made when it is needed.
 LIVE = 1  # the intake's group
-WRITERS = 6  # a spool's unit, three of the upkeep, a replay, and one to spare
+WRITERS = 7  # a spool's unit, four of the upkeep, a replay, and one to spare
 READERS = 8
 SENDERS = 8
+IMPORTERS = MOST_AT_ONCE  # one for each import under way: never one of the writers'
 FORWARDERS = 2  # one claims, settles and tidies; one to spare
 
 
@@ -86,7 +88,7 @@ async def open_house(settings: Settings, dsn: str, secret: str, *, must_be_there
         await (gate.open() if must_be_there else gate.first_try())
         house = House(settings, tenants, NotifyTokens(secret, settings.secret_previous), gate, pools, write_pool)
         house.workers.append(("gate", gate))
-        await _upkeep(house)
+        await open_duties(house, stack)
         notify = await _receipts(house, stack, secret)
         doors = await _sending(house, stack)  # it may wait for the platform, and what follows for servers of others
         await _forwarding(house)
@@ -149,7 +151,8 @@ async def _sending(house: House, stack: contextlib.AsyncExitStack) -> list[Route
         timeout=settings.platform_timeout,
         lease=timedelta(seconds=settings.lease),
     )
-    own = (sending, QueryDoor(read_pool, keys), QuarantineDoor(read_pool, house.write_pool, keys, tenants))
+    keeping = (QuarantineDoor(read_pool, house.write_pool, keys, tenants), LedgerDoor(read_pool, keys, house.spool))
+    own = (sending, QueryDoor(read_pool, keys), *keeping, await _imports(house, keys))
     return [
         *frame.closed_until(lambda: house.gate.is_open, routes_of(*own), _not_open),
         *frame.closed_until(
@@ -158,18 +161,17 @@ async def _sending(house: House, stack: contextlib.AsyncExitStack) -> list[Route
     ]
 
 
-async def _upkeep(house: House) -> None:
-    """The background duties, each done by the one process that holds its lease."""
-    if not house.has("upkeep"):
-        return
-    leases = Leases(await house.pools.add("leases", 1, writer=True))
-    held, days, megabytes = leases.duty, house.settings.quarantine_days, house.settings.quarantine_mb
-    house.behind("partitions", PartitionKeeper(house.write_pool, held("partitions")))
-    trimmer = QuarantineKeeper(house.write_pool, days, megabytes * 1024 * 1024, held=held("quarantine"))
-    house.behind("quarantine", trimmer)
-    dropping = RetentionKeeper(house.write_pool, house.settings.retention_days, held=held("retention"))
-    house.behind("retention", dropping)
-    house.behind("leases", leases)  # behind all duties: given back when they have ended
+async def _imports(house: House, keys: Keys) -> ImportDoor:
+    """The door for files of receipts, with connections of its own."""
+    return ImportDoor(
+        await house.pools.add("imports", IMPORTERS, writer=True),
+        keys,
+        house.tenants,
+        most_bytes=house.settings.import_mb * 1024 * 1024,
+        largest=house.settings.max_body,
+        live=lambda: house.intake is not None and house.intake.is_busy,
+        draining=lambda: house.draining,
+    )
 
 
 async def _receipts(house: House, stack: contextlib.AsyncExitStack, secret: str) -> list[Route]:

@@ -19,6 +19,7 @@ from receiver.receipts.spool import Spool
 from receiver.sending.dispatcher import Dispatcher
 from receiver.settings import Settings
 from receiver.upkeep.gate import Behind, Gate
+from receiver.upkeep.reconciler import Reconciler
 from receiver.web import JsonResponse
 from receiver.workers import Worker
 
@@ -39,6 +40,7 @@ class House:
     breaker: Breaker | None = None
     dispatcher: Dispatcher | None = None
     forwarder: Forwarder | None = None
+    reconciler: Reconciler | None = None
     app: Starlette = field(init=False)
     served: ASGIApp = field(init=False)
     """What a server serves: `app`, or with a port of its own for receipts both applications."""
@@ -65,6 +67,7 @@ class House:
         warnings = [*self.gate.warnings(), *(self.dispatcher.trouble.values() if self.dispatcher else ())]
         warnings += self._without_platform()
         warnings += self.forwarder.warnings() if self.forwarder else []
+        warnings += self.reconciler.warnings() if self.reconciler else []
         warnings += self.tenants.unprotected()
         warnings += self.spool.warnings() if self.spool else []
         there = await self.database_is_there()

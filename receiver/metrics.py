@@ -85,6 +85,24 @@ FORWARD_SECONDS = Histogram(
     buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, 300, 3600, 12 * 3600, 72 * 3600),
     registry=REGISTRY,
 )
+POLLS = Counter(
+    "receiver_polls",
+    "Calls to the platform's transaction status, by what came of them.",
+    ("result", "tenant"),
+    registry=REGISTRY,
+)
+POLL_PAUSED = Gauge(
+    "receiver_poll_paused",
+    "Whether a tenant's platform is not asked for a while: 1 or 0.",
+    ("tenant",),
+    registry=REGISTRY,
+)
+POLL_DROPPED = Counter(
+    "receiver_poll_entries_dropped",
+    "Entries in answers of the transaction status that could not be joined to a message that was asked about.",
+    ("tenant",),
+    registry=REGISTRY,
+)
 # A group is 1 receipt on a quiet day and 256 under load.
 GROUP = Histogram(
     "receiver_intake_group_receipts",
@@ -124,8 +142,36 @@ WEEKS_DROPPED = Counter(
 OLDEST_WEEK = Gauge(
     "receiver_oldest_week_timestamp_seconds", "When the oldest week that is kept began.", registry=REGISTRY
 )
+PUSH_COMPLETENESS = Gauge(
+    "receiver_push_completeness_ratio",
+    "Of the messages of the last 24 hours with a final receipt, the part that the platform told of by itself.",
+    ("channel",),
+    registry=REGISTRY,
+)
+OVERDUE = Gauge(
+    "receiver_overdue_messages",
+    "Messages whose final word is later than that of nearly all others.",
+    ("channel",),
+    registry=REGISTRY,
+)
+AWAITED = Gauge("receiver_awaited_messages", "Messages that are waited for.", registry=REGISTRY)
+WALK_BEHIND = Gauge(
+    "receiver_walk_behind_seconds", "How far the walk over the messages is behind where it could be.", registry=REGISTRY
+)
+for _unknown in (AWAITED, WALK_BEHIND):
+    _unknown.set(float("nan"))  # until this process holds the duty
 DAYS_AHEAD = Gauge("receiver_partition_days_ahead", "Days for which there are partitions.", registry=REGISTRY)
 DAYS_AHEAD.set(float("nan"))  # until this process holds the duty: 0 would be an alarm
+LEDGER_DIFFERENCE = Gauge(
+    "receiver_ledger_difference",
+    "Receipts that the ledger counted, less those that are there: 0 when it balances.",
+    registry=REGISTRY,
+)
+LEDGER_DIFFERENCE.set(float("nan"))  # until it is known
+LEDGER_CHECKED = Gauge(
+    "receiver_ledger_checked_timestamp_seconds", "When the receipts were last counted.", registry=REGISTRY
+)
+LEDGER_CHECKED.set(float("nan"))
 DUTY_HELD = Gauge(
     "receiver_duty_held", "Whether this process does a background duty now: 1 or 0.", ("duty",), registry=REGISTRY
 )

@@ -7,11 +7,13 @@ RECEIVER_CONFIG names. docs/settings.md lists everything here; a test compares t
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 
 from receiver.environment import Reader, Setting, is_loopback
 from receiver.errors import SettingsError
 from receiver.tenant_settings import TENANT_SETTINGS, Tenant, read_tenants
+from receiver.waits import DEFAULTS, Waits, duration_text, longest_patience, read_waits
 
 ROLES = ("notify", "api", "dispatch", "upkeep")
 
@@ -39,16 +41,21 @@ SETTINGS = (
     Setting("FORWARD_CONCURRENCY", "Receipts that go on to clients' addresses at once.", "16"),
     Setting("FORWARD_QUEUE", "Most receipts of a tenant that wait to go on; the oldest are dropped.", "100000"),
     Setting("RETENTION_DAYS", "Days for which messages and their receipts are kept; weeks go as a whole.", "90"),
+    Setting("USUAL_TIMES", "After which time each channel's silence is looked into, such as sms=15m,push=1h."),
+    Setting("PATIENCES", "After which time each channel's silent messages are given up, such as sms=72h,push=28d."),
     Setting("QUARANTINE_DAYS", "Days for which bodies in quarantine are kept; weeks go as a whole.", "30"),
     Setting("QUARANTINE_MB", "Most megabytes in quarantine, over all tenants; the oldest go first.", "256"),
+    Setting("LEDGER_CHECK_HOURS", "Hours between two counts of all receipts against the ledger; 0: none.", "24"),
+    Setting("IMPORT_MB", "Most megabytes of a file at the import door, packed and unpacked.", "2048"),
     Setting("SPOOL", "Folder where receipts wait while Postgres is away; off: they are answered 503."),
     Setting("SPOOL_MB", "Most megabytes in the spool's folder; above it receipts are answered 503.", "1024"),
     Setting("ROLES", "What this process does, commas between: notify, api, dispatch, upkeep.", ",".join(ROLES)),
     Setting("LOG_LEVEL", "debug, info, warning or error.", "info"),
 )
 
-# The longest patience is that of push, 28 days, counted from the send; a message may have waited for that: a week.
-LEAST_RETENTION_DAYS = 28 + 7
+# Push receipts come for 28 days after the send, whatever patience is chosen; a message may have waited for it: a week.
+WAITED_DAYS = 7
+LEAST_RETENTION_DAYS = 28 + WAITED_DAYS
 
 
 @dataclass(frozen=True)
@@ -81,9 +88,14 @@ class Settings:
     spool: Path | None = None
     """None: off."""
     spool_mb: int = 1024
+    import_mb: int = 2048
+    ledger_check_hours: int = 24
+    """0: off."""
     notify_port: int | None = None
     notify_host: str = ""
     reuse_port: bool = False
+    waits: Mapping[str, Waits] = field(default_factory=lambda: DEFAULTS)
+    """The usual time and the patience of each channel."""
 
     def tenant(self, name: str) -> Tenant:
         """The tenant of that name; SettingsError names the ones that there are."""
@@ -147,10 +159,19 @@ def read_settings(environment: Mapping[str, str] = os.environ, *, serving: bool 
         roles=_roles(reader),
         spool=_spool(reader),
         spool_mb=reader.whole("SPOOL_MB", 16, 1024 * 1024),
+        import_mb=reader.whole("IMPORT_MB", 1, 1024 * 1024),
+        ledger_check_hours=reader.whole("LEDGER_CHECK_HOURS", 0, 24 * 365),
         notify_port=reader.whole("NOTIFY_PORT", 1, 65535) if reader.text("NOTIFY_PORT") else None,
         notify_host=reader.text("NOTIFY_HOST") or reader.text("HOST") or "",
         reuse_port=reader.yes("REUSE_PORT"),
+        waits=read_waits(reader),
     )
+    longest, patience = longest_patience(settings.waits)
+    if timedelta(days=settings.retention_days - WAITED_DAYS) < patience:
+        reader.problems.append(
+            f"RECEIVER_RETENTION_DAYS is {settings.retention_days}: the patience of {longest} is"
+            f" {duration_text(patience)}, and it takes {WAITED_DAYS} days more than that"
+        )
     if settings.notify_port == settings.port:
         reader.problems.append("RECEIVER_NOTIFY_PORT is RECEIVER_PORT: it takes a port of its own")
     if settings.quarantine_mb * 1024 * 1024 < 4 * settings.max_body:

@@ -50,6 +50,16 @@ def test_good_settings_are_read_with_their_defaults() -> None:
     assert read.data_dir is None
 
 
+def test_a_tenant_s_questions_a_minute_are_read_from_a_variable_or_its_table(tmp_path: Path) -> None:
+    file = tmp_path / "tenants.toml"
+    file.write_text('[tenant.shop]\npolls_per_minute = 0\n[tenant.clinic]\npolls_per_minute = "6000"\n[tenant.bank]\n')
+    read = settings(CONFIG=str(file), POLLS_PER_MINUTE="5")
+    asked = {tenant.name: tenant.polls_per_minute for tenant in read.tenants}
+    assert asked == {"default": 5, "shop": 0, "clinic": 6000, "bank": 60}
+    for bad in ("6001", "-1", "1.5", "many"):
+        assert [f for f in problems(POLLS_PER_MINUTE=bad) if "POLLS_PER_MINUTE" in f and "0 to 6000" in f]
+
+
 def test_every_bad_setting_is_named_at_once() -> None:
     found = problems(
         PORT="0",
@@ -354,6 +364,14 @@ def test_several_tenants_stand_in_a_toml_file(tmp_path: Path) -> None:
 )
 def test_what_is_wrong_in_the_toml_file_is_named(tmp_path: Path, text: str, says: str) -> None:
     assert [problem for problem in problems(**config(tmp_path, text)) if says in problem]
+
+
+def test_retention_is_never_shorter_than_the_longest_patience_and_a_week() -> None:
+    assert settings(PATIENCES="push=60d", RETENTION_DAYS="67").waits["push"].patience.days == 60
+    (problem,) = problems(PATIENCES="push=60d", RETENTION_DAYS="66")
+    assert "RECEIVER_RETENTION_DAYS" in problem
+    assert "push is 60d" in problem
+    assert settings(PATIENCES="push=1d,rt=1d,whatsapp=1d", RETENTION_DAYS="35").retention_days == 35
 
 
 def test_a_retention_below_the_longest_patience_is_refused_and_the_bound_is_named() -> None:

@@ -5,7 +5,20 @@ from typing import Annotated
 import typer
 
 from receiver import __version__
-from receiver.cli import demo, forget, forwards, operator, quarantine, serve, spool, user
+from receiver.cli import (
+    capture,
+    demo,
+    doctor,
+    forget,
+    forwards,
+    import_file,
+    operator,
+    quarantine,
+    reread,
+    serve,
+    spool,
+    user,
+)
 
 application = typer.Typer(
     name="receiver",
@@ -40,7 +53,11 @@ application.add_typer(operator.keys, name="keys", rich_help_panel=OPERATE)
 application.add_typer(quarantine.application, name="quarantine", rich_help_panel=OPERATE)
 application.add_typer(forwards.application, name="forwards", rich_help_panel=OPERATE)
 application.add_typer(spool.application, name="spool", rich_help_panel=OPERATE)
+application.command("doctor", rich_help_panel=OPERATE)(doctor.doctor)
 application.command("forget", rich_help_panel=OPERATE)(forget.forget)
+application.command("reread", rich_help_panel=OPERATE)(reread.reread)
+application.command("import", rich_help_panel=OPERATE)(import_file.import_file)
+application.command("capture", rich_help_panel=OPERATE)(capture.capture)
 application.command("notify-url", rich_help_panel=OPERATE)(operator.notify_url)
 application.command("send", rich_help_panel=USE)(user.send)
 application.command("show", rich_help_panel=USE)(user.show)

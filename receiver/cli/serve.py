@@ -13,6 +13,8 @@ import typer
 from receiver import logs
 from receiver.app import open_house
 from receiver.cli.opening import database, run, secret_of, watch
+from receiver.sandbox.capture import read as read_capture
+from receiver.sandbox.plays import Asked, BadPlay, once
 from receiver.sandbox.scenario import read_toml
 from receiver.sandbox.server import build as simulated_platform
 from receiver.sandbox.settings import PROFILES, SandboxSettings
@@ -127,6 +129,11 @@ def sandbox(
     answer_ms: Annotated[float, typer.Option(min=0, help="Milliseconds from a request to its answer.")] = 0.0,
     campaign_status: Annotated[int, typer.Option(help="200, or 500: the status of what Campaign refuses.")] = 200,
     scenario: Annotated[Path | None, typer.Option(help="A file of steps: which calls meet which trouble.")] = None,
+    lose: Annotated[float, typer.Option(min=0, max=1, help="The share of receipts that is dropped for ever.")] = 0.0,
+    notifyurl: Annotated[str, typer.Option(help="Where what names no notifyurl is told, on loopback.")] = "",
+    play: Annotated[
+        list[Path] | None, typer.Option(help="A file of `receiver capture`, told to --notifyurl; may be given again.")
+    ] = None,
 ) -> None:
     """Simulate the platform: its APIs, their answers and their receipts, on this machine.
 
@@ -149,13 +156,16 @@ def sandbox(
             answer_ms=answer_ms,
             campaign_status=campaign_status,
             scenario=() if scenario is None else read_toml(scenario.read_bytes()),
+            lose=lose,
+            notifyurl=notifyurl,
         )
-    except (ValueError, OSError) as error:
+        played = [once(read_capture(file.read_bytes()), settings) for file in play or ()]
+    except (ValueError, OSError, BadPlay) as error:
         raise typer.BadParameter(str(error)) from None
     logs.set_up("info")
     bound = listen("127.0.0.1", port)
     typer.echo(f"the simulated platform listens on http://127.0.0.1:{port} (key: {', '.join(keys)})", err=True)
-    raise typer.Exit(run(_sandbox(settings, bound)))
+    raise typer.Exit(run(_sandbox(settings, bound, played)))
 
 
 def _pair(service: str) -> tuple[str, str]:
@@ -166,6 +176,8 @@ def _pair(service: str) -> tuple[str, str]:
     return identity, secret
 
 
-async def _sandbox(settings: SandboxSettings, bound: socket.socket) -> int:
+async def _sandbox(settings: SandboxSettings, bound: socket.socket, played: list[Asked]) -> int:
     app = simulated_platform(settings)
+    for one in played:
+        await app.state.sandbox.play(one)
     return await run_beside(server_for(app), [("sandbox", app.state.sandbox)], sockets=[bound])

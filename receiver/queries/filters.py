@@ -36,6 +36,7 @@ PARAMETERS = {
     "origin": "One of issued, observed, recorded.",
     "batch_id": "The batch in which it was handed in.",
     "conflict": "true: only messages whose receipts contradict each other.",
+    "overdue": "true: only messages without a final word, later than nearly all of their channel and country.",
     "created_from": "Created at or after this time (RFC 3339, with a zone).",
     "created_to": "Created before this time (RFC 3339, with a zone).",
     "limit": f"Messages on a page: 1 to {MOST_LIMIT}, {DEFAULT_LIMIT} by default.",
@@ -57,6 +58,7 @@ class Filters:
     origin: list[int]
     batch_id: list[UUID]
     conflict: bool | None
+    overdue: bool | None
     from_id: UUID | None
     before_id: UUID | None
     limit: int
@@ -64,7 +66,7 @@ class Filters:
     @classmethod
     def of_transid(cls, transid: str, limit: int) -> "Filters":
         """All messages of one transid."""
-        return cls([transid], [], [], [], [], [], [], [], [], None, None, None, limit)
+        return cls([transid], [], [], [], [], [], [], [], [], None, None, None, None, limit)
 
     @property
     def only_attention(self) -> bool:
@@ -125,8 +127,9 @@ def read_filters(parameters: QueryParams, cursor: Callable[[str], UUID | None]) 
             batches.append(UUID(value))
         except ValueError:
             errors.append(FieldError("batch_id", "bad_parameter", "it takes a batch_id"))
-    single("conflict")
-    conflicts = choose("conflict", YES_NO)
+    for name in ("conflict", "overdue"):
+        single(name)
+    conflicts, overdue = choose("conflict", YES_NO), choose("overdue", YES_NO)
     created_from, created_to = time("created_from"), time("created_to")
     if created_from and created_to and created_from >= created_to:
         errors.append(FieldError("created_to", "bad_parameter", "it is not after created_from"))
@@ -155,6 +158,7 @@ def read_filters(parameters: QueryParams, cursor: Callable[[str], UUID | None]) 
         origin=origin,
         batch_id=batches,
         conflict=conflicts[0] if conflicts else None,
+        overdue=overdue[0] if overdue else None,
         from_id=first_id_at(created_from) if created_from else None,
         before_id=before,
         limit=int(limit),

@@ -30,6 +30,11 @@ REASONS = """
 select t.message_id as id, t.fingerprint from receipt t
  where t.code_key = w.key and t.reason_key is not null and t.message_id >= $2 and t.message_id < $3
  order by t.message_id desc offset 0"""
+# No name leads there: `w.key` is a single true.
+AWAITED = """
+select i.message_id as id from awaited i
+ where i.tenant = $1 and i.overdue_at <= now() and i.message_id >= $2 and i.message_id < $3
+ order by i.message_id desc offset 0"""
 IN_BATCH = (
     "i.batch_id = w.key and i.id >= (select b.first_id from batch b where b.id = w.key)"
     " and i.id <= (select b.last_id from batch b where b.id = w.key)"
@@ -48,6 +53,11 @@ CODE = (
     " = any({0})"
 )
 IS_THE_REASON = "d.fingerprint = substring(s.reason_key from 4)"
+# Who waits is looked at again only now and then: its state decides.
+OVERDUE = (
+    "coalesce((select a.overdue_at from awaited a where a.message_id = s.id) <= now(), false)"
+    " and not is_final_v1(s.state, s.channel) and s.state <> 30"
+)
 NOT_DELIVERED = "s.state not in (60, 70)"  # delivered after all: it has no reason
 
 MESSAGE = "cross join lateral (select * from message i where i.id = d.id and i.id >= $2 and i.id < $3 offset 0) m"
@@ -132,6 +142,10 @@ class Finding:
             self._of_state.append(f"s.state = any({self._place('smallint[]', filters.state)})")
         if filters.conflict is not None:
             self._of_state.append(f"s.conflict = {self._place('boolean', filters.conflict)}")
+        if filters.overdue is not None:
+            self._of_state.append(OVERDUE if filters.overdue else f"not ({OVERDUE})")
+            if filters.overdue and not self._looks:
+                self._looks.append(Look(AWAITED, self._place("boolean[]", [True]), whole=False))
         if filters.only_attention or filters.conflict:
             self._of_state.append("s.attention")  # its index is the way, where there is no name
 

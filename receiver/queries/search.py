@@ -23,7 +23,7 @@ select m.id, m.origin, m.channel, m.created_at, m.batch_id, m.destination, m.des
        s.state, s.conflict, s.transid, s.clicks, s.complaints, s.accepted_at, s.submitted_at, s.delivered_at, s.read_at,
        s.failed_at, s.changed_at, s.reason_key, s.reason_class, s.merged_into,
        r.code as reason_code, r.description as reason_description, r.status as reason_status,
-       r.channel as reason_channel, r.feed as reason_feed
+       r.channel as reason_channel, r.feed as reason_feed, coalesce(w.overdue_at <= now(), false) as overdue
   from {found}
  cross join lateral (select * from message i where i.id = f.id{bounds} offset 0) m
  cross join lateral {state} s
@@ -31,6 +31,7 @@ select m.id, m.origin, m.channel, m.created_at, m.batch_id, m.destination, m.des
   left join lateral (
     select * from receipt i
      where i.message_id = f.id{receipt_bounds} and i.fingerprint = substring(s.reason_key from 4) offset 0) r on true
+  left join lateral (select i.overdue_at from awaited i where i.message_id = f.id offset 0) w on true
 """
 
 STATE = "(select * from message_state i where i.id = f.id offset 0)"

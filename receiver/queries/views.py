@@ -60,6 +60,7 @@ class Message(msgspec.Struct, kw_only=True, omit_defaults=False):
     id: str
     state: str
     final: bool
+    overdue: bool
     reason: Reason | None
     conflict: bool
     channel: str
@@ -116,11 +117,12 @@ class Page(msgspec.Struct):
 def message_fields(row: asyncpg.Record) -> dict[str, object]:
     """The fields of `Message` from a row of `queries/search.py`."""
     state, channel = State(row["state"]), Channel(row["channel"])
-    issued = row["origin"] == 1
+    issued, final = row["origin"] == 1, is_final(state, channel)
     return {
         "id": str(row["id"]),
         "state": state.word,
-        "final": is_final(state, channel),
+        "final": final,
+        "overdue": row["overdue"] and not final and state is not State.NO_RECEIPT,
         "reason": reason_of(row, state),
         "conflict": row["conflict"],
         "channel": channel.word,

@@ -28,6 +28,7 @@ class _Body(msgspec.Struct, forbid_unknown_fields=True):
     seed: int | None = None
     channels: list[str] | None = None
     profile: str | None = None
+    lose: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,8 @@ class Wanted:
     seed: int
     channels: tuple[str, ...]
     profile: Profile
+    lose: float | None = None
+    """The share of receipts that is dropped for ever; None: as is set."""
 
 
 def read(body: bytes, settings: SandboxSettings) -> Wanted:
@@ -62,8 +65,10 @@ def read(body: bytes, settings: SandboxSettings) -> Wanted:
         raise BadTelling(str(error)) from None
     if not targets:
         raise BadTelling("notifyurl: at least one")
+    if asked.lose is not None and not 0 <= asked.lose <= 1:
+        raise BadTelling("lose: a share, 0 to 1")
     seed = settings.seed if asked.seed is None else asked.seed
-    return Wanted(targets, asked.messages, seed, channels, PROFILES[profile])
+    return Wanted(targets, asked.messages, seed, channels, PROFILES[profile], asked.lose)
 
 
 def person(wanted: Wanted, number: int, roll: random.Random) -> Message:

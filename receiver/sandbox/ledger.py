@@ -43,6 +43,16 @@ class Record:
     """None: it was made up."""
     answered: str = ""
     """The transid of the answer, where receipts bear another."""
+    sent_at: datetime | None = None
+    """When the first of `steps` began to be waited for."""
+
+    @property
+    def final_told(self) -> bool | None:
+        """Whether a final receipt was taken; None: none has been planned, or nobody can say yet."""
+        final = [telling for telling in self.tellings if telling.is_final]
+        if any(telling.acknowledged for telling in final):
+            return True
+        return None if not final or any(one.waiting or one.unanswered for one in final) else False
 
     def as_json(self) -> dict[str, Any]:
         """One entry of the ledger's page."""
@@ -56,6 +66,7 @@ class Record:
             "channel": message.channel,
             "correlationid": message.correlationid,
             "fate": self.fate,
+            "final_told": self.final_told,
             "receipts": [telling.as_json() for telling in self.tellings],
         }
 
@@ -90,6 +101,8 @@ class Ledger:
     """Those dropped for ever after an answer that forbids another try."""
     given_up: int = 0
     """Those whose last try failed too."""
+    lost: int = 0
+    """Those that the platform never tried to tell."""
     distinct: int = 0
     """Receipts that were acknowledged, each content once."""
     unknown: int = 0
@@ -105,7 +118,7 @@ class Ledger:
     @property
     def pending(self) -> int:
         """Receipts that wait for their time, for an answer or for another try."""
-        return self.planned - self.told - self.dropped - self.given_up
+        return self.planned - self.told - self.dropped - self.given_up - self.lost
 
     def answer(self, path: str, word: str) -> None:
         """Counts an answer, or the trouble that stood in for one."""
@@ -151,10 +164,35 @@ class Ledger:
         """The kept messages that were answered under `transid`, or whose receipts bear it."""
         return list(self._by_transid.get(transid, ()))
 
+    def plan(self, parcels: Iterable[Parcel]) -> None:
+        """These bodies are to be told."""
+        for parcel in parcels:
+            self.planned += len(parcel.tellings)
+            for telling in parcel.tellings:
+                telling.waiting += 1
+
+    def lose(self, tellings: Iterable[Telling]) -> None:
+        """These were to be told, and never will be: one entry for each body that would have held it."""
+        for telling in tellings:
+            self.planned += 1
+            self.lost += 1
+            telling.failures.append("lost")
+
+    def drop(self, parcel: Parcel) -> None:
+        """The answer to a body forbids another try."""
+        self.dropped += len(parcel.tellings)
+        _failed(parcel)
+
+    def give_up(self, parcel: Parcel) -> None:
+        """The last try of a body failed too."""
+        self.given_up += len(parcel.tellings)
+        _failed(parcel)
+
     def acknowledge(self, parcel: Parcel, at: float) -> None:
         """A body was taken at `at`, in seconds of the epoch."""
         self.told += len(parcel.tellings)
         for telling in parcel.tellings:
+            telling.waiting -= 1
             self.acknowledged[telling.kind] += 1
             if not telling.acknowledged:
                 telling.answered_at = at
@@ -171,12 +209,21 @@ class Ledger:
                 self.unknown += 1
             telling.unanswered += 1
 
-    def page(self, after: int, limit: int) -> list[dict[str, Any]]:
+    def after(self, after: int, limit: int) -> list[Record]:
         """Up to `limit` of the kept messages whose number is greater than `after`, in order."""
         first = next(iter(self._records), 1)
         numbers = islice(range(max(after + 1, first), self._numbers + 1), limit)
-        records = (self._records[number] for number in numbers)
-        return [one.as_json() | {"taken": self.takings[one.message.correlationid]} for one in records]
+        return [self._records[number] for number in numbers]
+
+    def between(self, after: int, last: int) -> list[Record]:
+        """The kept messages with numbers greater than `after`, up to `last`, in order."""
+        first = next(iter(self._records), 1)
+        return [self._records[number] for number in range(max(after + 1, first), min(last, self._numbers) + 1)]
+
+    @property
+    def newest(self) -> int:
+        """The number of the newest message; 0: there is none."""
+        return self._numbers
 
     def as_json(self) -> dict[str, Any]:
         """The body of `GET /sandbox/ledger`."""
@@ -193,6 +240,7 @@ class Ledger:
                 "told": self.told,
                 "dropped": self.dropped,
                 "given_up": self.given_up,
+                "lost": self.lost,
                 "pending": self.pending,
             },
             "answers": _sorted(self.answers),
@@ -210,6 +258,12 @@ class Ledger:
                 },
             },
         }
+
+
+def _failed(parcel: Parcel) -> None:
+    for telling in parcel.tellings:
+        telling.waiting -= 1
+        telling.failures.append(parcel.met)
 
 
 def _transids(record: Record) -> set[str]:

@@ -3,9 +3,14 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Any, Final
 
 import httpx2
+
+# What nothing better is expected after, in letters alone; of Apple Messages that is Submitted.
+FINAL: Final = frozenset(
+    {"delivered", "undelivered", "failed", "read", "bounce", "notverified", "invalid", "answered", "rejected"}
+)
 
 
 class Kind(Enum):
@@ -45,8 +50,14 @@ class Telling:
     keys: Callable[[str], str] = str
     """The case in which the keys around the deliveryInfo are written."""
     raw: bytes = b""
-    """The whole body of what can't be read."""
+    """The whole body, of what can't be read and of what is played as it was captured."""
     troubles: tuple[str, ...] = ()
+    lost: bool = False
+    """The platform dropped it for ever, and never tried to tell it."""
+    waiting: int = 0
+    """In how many bodies it waits for its time, for an answer or for another try."""
+    failures: list[str] = field(default_factory=list)
+    """Of each body of it that will never be taken: what its last try met."""
     acknowledged: int = 0
     unanswered: int = 0
     refused: int = 0
@@ -62,16 +73,26 @@ class Telling:
 
     def plain(self) -> bytes:
         """The body that holds this telling alone, unwrapped."""
-        if self.kind is Kind.UNREADABLE:
+        if self.raw:
             return self.raw
         return b'{"%s":%s}' % (self.keys("deliveryInfoNotification").encode(), self.notification())
 
     @property
     def outcome(self) -> str:
-        """What is known of it: `acknowledged`, `unknown` (no try was acknowledged, one may have been) or `untold`."""
+        """What is known of it: `acknowledged`, `lost`, `unknown` (no try was acknowledged, one may have been) or
+        `untold`."""
         if self.acknowledged:
             return "acknowledged"
+        if self.lost:
+            return "lost"
         return "unknown" if self.unanswered else "untold"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether it is a receipt that says what became of the message in the end."""
+        word = "".join(filter(str.isalpha, self.status)).lower()
+        done = word in FINAL or (word == "submitted" and self.channel == "applebusinesschat")
+        return done and self.kind is Kind.RECEIPT
 
     def as_json(self) -> dict[str, Any]:
         """One entry of the ledger's page."""
@@ -105,6 +126,8 @@ class Parcel:
     faults: tuple[Fault, ...] = ()
     url: httpx2.URL | None = None
     """Where to; None: where the errand goes."""
+    met: str = ""
+    """What the last failed try met: an HTTP status, or the ledger's word for its lack."""
 
     def body(self) -> bytes:
         """The bytes to POST, the same at every try."""

@@ -4,20 +4,23 @@ import asyncio
 import logging
 import random
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
 import httpx2
 
-from receiver.sandbox import births, channels, crowd, fates, hostile, script, status
+from receiver.sandbox import births, capture, channels, crowd, export, fates, hostile, plays, script, status
 from receiver.sandbox.answers import Code, Refused
 from receiver.sandbox.campaign import CampaignEvent
 from receiver.sandbox.crowd import Wanted
 from receiver.sandbox.event import EventCall
 from receiver.sandbox.hostile import Plan, Victim
 from receiver.sandbox.ledger import Ledger, Origin, Record
+from receiver.sandbox.losing import lose
+from receiver.sandbox.parcel import Parcel
+from receiver.sandbox.plays import Asked
 from receiver.sandbox.receipt import Message
 from receiver.sandbox.request import Submission
 from receiver.sandbox.scenario import CAMPAIGN, EVENTS, Scenario, ScenarioStep
@@ -115,6 +118,19 @@ class Sandbox:
         records = [one for one in self.ledger.of_transid(transid) if one.message.channel in channels.FAMILIES]
         return status.entries(records, datetime.now(self.settings.timezone))
 
+    def page(self, after: int, limit: int) -> list[dict[str, Any]]:
+        """A page of the ledger: up to `limit` of the kept messages with numbers above `after`."""
+        now = datetime.now(self.settings.timezone)
+        return [
+            one.as_json()
+            | {"taken": self.ledger.takings[one.message.correlationid], "status": status.word_of(one, now)}
+            for one in self.ledger.after(after, limit)
+        ]
+
+    def export(self, after: int, last: int) -> Iterator[bytes]:
+        """What was never told of the messages with numbers above `after`, up to `last`, as the platform exports it."""
+        return export.entries(self.ledger.between(after, last))
+
     def _make_room(self, messages: int, broken: Code) -> None:
         if self._teller.closed:
             raise Refused(broken)
@@ -130,17 +146,19 @@ class Sandbox:
 
     def _send(self, call: _Call, message: Message, dice: Sequence[float], answered: str, subtid: str = "") -> None:
         """One message on its way."""
-        how = call.how
+        how, later = call.how, call.how.receipts_after
+        self._issued += 1
+        if how.capture is not None:
+            self._send_captured(call, message, dice, answered, how.capture)
+            return
         if how.fate:
             fate = fates.scripted(how.fate, message.channel)
         else:
             fate = fates.fate_of(message, dice, self._shares, self.settings.profile)
         fate = fates.at_node(fate, subtid)
-        self._issued += 1
-        later = how.receipts_after
         paced = script.pace(fate, dice, self.settings.speed)
         steps = [(offset + later, step) for offset, step in zip(paced, fate.steps, strict=True)]
-        books: dict[str, Any] = {"origin": call.origin, "answered": answered, "steps": steps}
+        books = _books(call, answered, steps)
         if call.notifyurl is None or not fate.steps:
             self.ledger.add(message, fate.name, **books)
             return
@@ -153,12 +171,39 @@ class Sandbox:
         else:
             plan = Plan(fates.honest(message, steps, call.origin.sent_at), [])
         self.ledger.add(message, fate.name, plan.parcels, plan.troubles, **books)
-        errand = Errand(call.notifyurl, call.now, plan.parcels, message.transid, script.spread(dice))
+        errand = Errand(
+            call.notifyurl, call.now, self._kept(plan.parcels, how.lose), message.transid, script.spread(dice)
+        )
         if (fate.before_answer or plan.before_answer) and not later:
             errand.began = 0.0  # before all that is due now: the one who submits waits for it
             errand.tried = asyncio.get_running_loop().create_future()
             call.early.append(errand.tried)
         self._teller.take(errand)
+
+    def _send_captured(
+        self, call: _Call, message: Message, dice: Sequence[float], answered: str, what: capture.Capture
+    ) -> None:
+        """One message on its way, whose fate is a capture's."""
+        roll = random.Random(f"{self.settings.seed}/played/{self._issued}")
+        sent_at, later = call.origin.sent_at, call.how.receipts_after
+        played = capture.play(what, roll, speed=self.settings.speed, now=sent_at, names=plays.names_of(message))
+        steps = [(offset + later, step) for offset, step in played.happened()]
+        parcels = played.parcels()
+        for parcel in parcels:
+            parcel.offset += later
+        told = parcels if call.notifyurl is not None else []
+        self.ledger.add(message, "captured", told, **_books(call, answered, steps))
+        if call.notifyurl is not None:
+            kept = self._kept(told, call.how.lose)
+            self._teller.take(Errand(call.notifyurl, call.now, kept, message.transid, script.spread(dice)))
+
+    def _kept(self, parcels: Sequence[Parcel], share: float | None, name: str = "") -> list[Parcel]:
+        """The bodies that are told; the others are lost, and entered in the ledger. `share` None: as is set."""
+        share = self.settings.lose if share is None else share
+        roll = random.Random(f"{self.settings.seed}/lost/{name or f'issued/{self._issued}'}")
+        told, lost = lose(parcels, share, roll)
+        self.ledger.lose(lost)
+        return told
 
     def _roll_dice(self) -> list[float]:
         return [self._random.random() for _ in range(script.DICE)]
@@ -202,11 +247,33 @@ class Sandbox:
         urls = wanted.notifyurls
         for place, parcel in enumerate(plan.parcels):
             parcel.url = urls[(number + place) % len(urls)]
-        record = self.ledger.add(message, fate.name, plan.parcels, plan.troubles)
-        if plan.parcels:
+        record = self.ledger.add(message, fate.name, plan.parcels, plan.troubles, steps=steps, sent_at=sent_at)
+        if parcels := self._kept(plan.parcels, wanted.lose, f"told/{wanted.seed}/{number}"):
             now = asyncio.get_running_loop().time()
-            self._teller.take(Errand(urls[0], now, plan.parcels, message.transid, script.spread(dice)))
+            self._teller.take(Errand(urls[0], now, parcels, message.transid, script.spread(dice)))
         return record, plan.troubles
+
+    async def play(self, asked: Asked) -> dict[str, Any]:
+        """Has a capture told, each time of a fresh message; what is planned. Raises TooMuch."""
+        waiting = self.ledger.pending + asked.times * len(asked.capture.steps)
+        if self._teller.closed or waiting > self.settings.pending_max:
+            raise TooMuch
+        before, transids = self.ledger.planned, []
+        for number in range(asked.times):
+            sent_at = datetime.now(self.settings.timezone)
+            played = capture.play(asked.capture, random.Random(), speed=asked.speed, now=sent_at)
+            message, parcels = plays.message_of(asked.capture, played), played.parcels()
+            self.ledger.add(message, "played", parcels, steps=played.happened(), sent_at=sent_at)
+            self._teller.take(Errand(asked.notifyurl, asyncio.get_running_loop().time(), parcels, message.transid))
+            transids.append(message.transid)
+            if number % 50 == 49:
+                await asyncio.sleep(0)
+        log.info("play_planned", extra={"times": asked.times})
+        return {"times": asked.times, "receipts": self.ledger.planned - before, "transids": transids}
+
+
+def _books(call: _Call, answered: str, steps: Sequence[tuple[float, script.Step]]) -> dict[str, Any]:
+    return {"origin": call.origin, "answered": answered, "steps": steps, "sent_at": call.origin.sent_at}
 
 
 async def _told(early: list[asyncio.Future[None]]) -> None:

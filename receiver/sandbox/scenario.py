@@ -6,6 +6,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from receiver.sandbox.capture import Capture
 from receiver.sandbox.transids import Transids
 
 MESSAGING: Final = "/resources/v1/messaging"
@@ -50,6 +51,10 @@ class ScenarioStep(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     transids: Transids | None = None
     fate: Fate | None = None
     """What becomes of the messages, in place of a draw."""
+    capture: Capture | None = None
+    """What `receiver capture` wrote, as what becomes of the messages."""
+    lose: float | None = None
+    """The share of their receipts that is dropped for ever; None: as is set."""
     receipts_after: float = 0.0
     """Seconds by which all receipts come later; not scaled by `speed`."""
 
@@ -67,7 +72,9 @@ class ScenarioStep(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
     def wrong(self) -> str:
         """What is wrong with it; empty: nothing."""
-        follows = self.transids is not None or self.fate is not None or self.receipts_after > 0
+        wrong = ""
+        then = (self.transids, self.fate, self.capture, self.lose)
+        follows = self.receipts_after > 0 or any(one is not None for one in then)
         for bad, text in (
             (self.path and self.path not in PATHS, f"path: one of {', '.join(PATHS)}"),
             (self.first < 1, "from: at least 1"),
@@ -84,7 +91,10 @@ class ScenarioStep(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
                 self.trouble == "refuse_before" and (self.channel or self.taken),
                 "refuse_before: nothing is read, so there is no channel, and nothing is taken",
             ),
-            (follows and not self.takes, "transids, fate, receipts_after: nothing is taken"),
+            (self.fate and self.capture, "fate, capture: one of them"),
+            (self.capture is not None and (wrong := self.capture.wrong()), wrong),
+            (self.lose is not None and not 0 <= self.lose <= 1, "lose: a share, 0 to 1"),
+            (follows and not self.takes, "transids, fate, capture, lose, receipts_after: nothing is taken"),
         ):
             if bad:
                 return text

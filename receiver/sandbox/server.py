@@ -9,13 +9,14 @@ from typing import Any, Final
 import msgspec
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from receiver.sandbox.answers import JSON
 from receiver.sandbox.credentials import Caller
 from receiver.sandbox.crowd import BadTelling
 from receiver.sandbox.doors import Door, answer, doors
+from receiver.sandbox.plays import BadPlay, asked
 from receiver.sandbox.sandbox import Sandbox, TooMuch
 from receiver.sandbox.scenario import STATUS, BadScenario, Scenario, read_json
 from receiver.sandbox.settings import SandboxSettings
@@ -25,6 +26,7 @@ log = logging.getLogger("receiver.sandbox")
 
 BODY_MAX: Final = 16 * 1024 * 1024  # 1,000 entries of 1,000 values of 16 bytes
 PAGE_MAX: Final = 1_000  # messages: some 2 MB of JSON
+EXPORTED_AT_ONCE: Final = 100  # messages
 
 
 def build(settings: SandboxSettings) -> Starlette:
@@ -94,6 +96,26 @@ def build(settings: SandboxSettings) -> Starlette:
             return _json({"error": "too many receipts wait already"}, 429)
         return _json(planned, 202)
 
+    async def play_capture(request: Request) -> Response:
+        try:
+            planned = await sandbox.play(asked(await _read(request) or b"", settings))
+        except ClientDisconnect:
+            return Response(status_code=400)
+        except BadPlay as bad:
+            return _json({"error": str(bad)}, 422)
+        except TooMuch:
+            return _json({"error": "too many receipts wait already"}, 429)
+        return _json(planned, 202)
+
+    async def export(request: Request) -> Response:
+        newest = sandbox.ledger.newest
+        try:
+            after = max(int(request.query_params.get("after", 0)), 0)
+            last = min(after + max(int(request.query_params.get("limit", newest)), 1), newest)
+        except ValueError:
+            return _json({"error": "after, limit: numbers"}, 400)
+        return StreamingResponse(_export(sandbox, after, last), headers=JSON)
+
     async def ledger(_: Request) -> Response:
         return _json(sandbox.ledger.as_json())
 
@@ -102,7 +124,7 @@ def build(settings: SandboxSettings) -> Starlette:
             after, limit = (int(request.query_params.get(name, n)) for name, n in (("after", 0), ("limit", 100)))
         except ValueError:
             return _json({"error": "after, limit: numbers"}, 400)
-        page = sandbox.ledger.page(max(after, 0), min(max(limit, 1), PAGE_MAX))
+        page = sandbox.page(max(after, 0), min(max(limit, 1), PAGE_MAX))
         return _json({"messages": page, "next": page[-1]["number"] if page else None})
 
     app = Starlette(
@@ -111,6 +133,8 @@ def build(settings: SandboxSettings) -> Starlette:
             Route("/sandbox/scenario", play, methods=["POST"]),
             Route("/sandbox/scenario", scenario, methods=["GET"]),
             Route("/sandbox/tell", tell, methods=["POST"]),
+            Route("/sandbox/play", play_capture, methods=["POST"]),
+            Route("/sandbox/export", export, methods=["GET"]),
             Route("/sandbox/ledger", ledger, methods=["GET"]),
             Route("/sandbox/ledger/messages", told, methods=["GET"]),
         ],
@@ -127,6 +151,20 @@ def _route(door: Door, call: Callable[[Request, Door], Awaitable[Response]]) -> 
     if door.path == STATUS:
         return Route(f"{STATUS}/{{transid}}", endpoint, methods=["GET"])
     return Route(door.path, endpoint, methods=["POST"])
+
+
+async def _export(sandbox: Sandbox, after: int, last: int) -> AsyncIterator[bytes]:
+    """A JSON array, a piece for so many messages."""
+    yield b"["
+    comma = b""
+    while after < last:
+        upto = min(after + EXPORTED_AT_ONCE, last)
+        for entry in sandbox.export(after, upto):
+            yield comma + entry
+            comma = b",\n"
+        after = upto
+        await asyncio.sleep(0)  # the doors are served meanwhile
+    yield b"]"
 
 
 def _json(body: object, status: int = 200) -> Response:

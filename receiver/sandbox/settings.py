@@ -47,6 +47,8 @@ class SandboxSettings:
     """The share of ordinary messages that are told Failed."""
     silent: float = 0.0
     """The share of ordinary messages that are never told of."""
+    lose: float = 0.0
+    """The share of all receipts that is never told: the platform dropped them for ever."""
     timeout: float = 10.0
     """Seconds that an answer to a receipt is waited for; not scaled by `speed`."""
     retries: tuple[float, ...] = (60.0, 60.0, 60.0)
@@ -88,6 +90,7 @@ class SandboxSettings:
                 (abs(self.zone) >= timedelta(days=1), "zone: less than a day"),
                 (self.zone % timedelta(minutes=1) != timedelta(0), "zone: whole minutes"),
                 (min(shares) < 0 or sum(shares) > 1, "undelivered, failed, silent: shares, at most 1 in all"),
+                (not 0 <= self.lose <= 1, "lose: a share, 0 to 1"),
                 (self.timeout <= 0, "timeout: more than 0 seconds"),
                 (any(wait < 0 for wait in self.retries), "retries: no negative seconds"),
                 (self.tellers < 1, "tellers: at least 1"),

@@ -29,14 +29,21 @@ def entries(records: Iterable[Record], now: datetime) -> list[dict[str, Any]]:
     return [_entry(record, now) for record in records]
 
 
+def word_of(record: Record, now: datetime) -> str | None:
+    """What the status of a message is by `now`; None for an event, which has none."""
+    if record.message.channel not in FAMILIES:
+        return None
+    return _status(record, _last(record, _began(record, now), now)[0])
+
+
+def _began(record: Record, now: datetime) -> datetime:
+    return record.sent_at or (record.origin.sent_at if record.origin else now)
+
+
 def _entry(record: Record, now: datetime) -> dict[str, Any]:
     message, origin = record.message, record.origin
-    sent_at = origin.sent_at if origin else now
-    word, at = None, sent_at
-    for offset, step in record.steps:
-        due = sent_at + timedelta(seconds=offset)
-        if due <= now:
-            word, at = step.word, due
+    sent_at = _began(record, now)
+    word, at = _last(record, sent_at, now)
     status = _status(record, word)
     bad = word is not None and status not in ("queued", "sent", "delivered", "answered")
     family = FAMILIES.get(message.channel)
@@ -55,6 +62,22 @@ def _entry(record: Record, now: datetime) -> dict[str, Any]:
         "error_code": word.code if word and bad else None,
         "error_message": word.description if word and bad else None,
     }
+
+
+def _last(record: Record, sent_at: datetime, now: datetime) -> tuple[Word | None, datetime]:
+    """What happened last by `now`, and when. To tell something again is no event.
+
+    Of several devices one that has it counts: the message was delivered.
+    """
+    found: tuple[Word | None, datetime] = None, sent_at
+    for offset, step in record.steps:
+        due = sent_at + timedelta(seconds=offset)
+        if due > now or step.repeats is not None:
+            continue
+        has_it = step.device and found[0] is not None and found[0].status in _GOOD
+        if not (has_it and step.word.status not in _GOOD):
+            found = step.word, due
+    return found
 
 
 def _status(record: Record, word: Word | None) -> str:

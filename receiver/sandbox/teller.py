@@ -100,7 +100,7 @@ class Teller:
         """Tells the receipts of `errand` in their time; raises RuntimeError when closed."""
         if self._closing:
             raise RuntimeError("the teller is closed")
-        self._ledger.planned += sum(len(parcel.tellings) for parcel in errand.parcels)
+        self._ledger.plan(errand.parcels)
         if errand.tried is not None:
             self._awaited.add(errand.tried)
             errand.tried.add_done_callback(self._awaited.discard)
@@ -166,7 +166,7 @@ class Teller:
             meaning = await self._tell(poster, at)
             self._judge(at, meaning)
         except Exception:
-            self._ledger.given_up += len(at.parcel.tellings)
+            self._ledger.give_up(at.parcel)
             raise
         finally:
             if at.earlier == 0:
@@ -178,6 +178,7 @@ class Teller:
         fault = parcel.faults[at.earlier] if at.earlier < len(parcel.faults) else None
         if fault is Fault.NOT_SENT:
             self._ledger.answers[fault.value] += 1
+            parcel.met = fault.value
             return Verdict.AGAIN
         sent_at = time.time()
         try:
@@ -189,10 +190,12 @@ class Teller:
             return self._unanswered(parcel, sent_at, "unreachable")
         except Unreachable:
             self._ledger.answers["unreachable"] += 1
+            parcel.met = "unreachable"
             return Verdict.AGAIN
         if status is None:
             return self._unanswered(parcel, sent_at, Fault.NOT_READ.value)
         self._ledger.answers[str(status)] += 1
+        parcel.met = str(status)
         _sent(parcel, sent_at)
         if status >= 500:
             self._ledger.no_answer(parcel)  # it may have been stored before something broke
@@ -210,6 +213,7 @@ class Teller:
 
     def _unanswered(self, parcel: Parcel, sent_at: float, why: str) -> Verdict:
         self._ledger.answers[why] += 1
+        parcel.met = why
         self._ledger.no_answer(parcel)
         _sent(parcel, sent_at)
         return Verdict.AGAIN
@@ -219,14 +223,14 @@ class Teller:
         if meaning is Verdict.TOLD:
             self._ledger.acknowledge(parcel, time.time())
         elif meaning is Verdict.DROPPED:
-            self._ledger.dropped += len(parcel.tellings)
+            self._ledger.drop(parcel)
             log.warning("receipt_dropped", extra={"transid": at.errand.transid})
         elif at.earlier < len(self._waits):
             wait = self._waits[at.earlier] * at.errand.spread
             due = asyncio.get_running_loop().time() + wait
             self._push(due, at.errand, at.place, at.earlier + 1)
         else:
-            self._ledger.given_up += len(parcel.tellings)
+            self._ledger.give_up(parcel)
             log.warning("receipt_given_up", extra={"transid": at.errand.transid})
 
     def _next(self, errand: Errand, place: int) -> None:

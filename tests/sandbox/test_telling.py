@@ -63,7 +63,7 @@ def test_a_receipt_answered_400_is_dropped_for_ever() -> None:
                 "unknown": 0,
                 "unanswered": {"receipts": 0, "forged": 0, "unreadable": 0},
             },
-            "receipts": {"planned": 2, "told": 1, "dropped": 1, "given_up": 0, "pending": 0},
+            "receipts": {"planned": 2, "told": 1, "dropped": 1, "given_up": 0, "lost": 0, "pending": 0},
             "answers": {"200": 1, "400": 1},
         }
 
@@ -78,7 +78,7 @@ def test_a_receipt_is_given_up_after_three_further_tries() -> None:
         assert len(on.recorder.bodies) == 4
         assert time.monotonic() - started >= 3 * 60 * 0.002 * 0.95
         ledger = await ledger_of(on)
-        assert ledger["receipts"] == {"planned": 1, "told": 0, "dropped": 0, "given_up": 1, "pending": 0}
+        assert ledger["receipts"] == {"planned": 1, "told": 0, "dropped": 0, "given_up": 1, "lost": 0, "pending": 0}
         assert ledger["answers"] == {"503": 4}
 
     play(scene, Recorder(answer=lambda _turn: 503))

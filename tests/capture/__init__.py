@@ -1,0 +1,1 @@
+"""Real sequences without names: what they keep, what they hide, and that they play."""
