@@ -15,11 +15,12 @@ import msgspec
 from receiver.messages.lattice import FAMILIES, Channel, Fact
 from receiver.platform.calls import seconds_of
 from receiver.platform.wire import LONGEST_TEXT
-from receiver.platform.words import fact_of
+from receiver.platform.words import fact_of, squeeze
 
 PATH = "/resources/v1/messaging/status/"
 
 _THROTTLED = frozenset({"7020"})
+OTHERS = "others"
 _REFUSED = frozenset({"7001", "7002", "7007"})
 _NAMES = {
     "transactionid": "transid",
@@ -133,9 +134,12 @@ def fact_of_status(channel: Channel, status: str) -> Fact:
     """What a status of this API proves on `channel`.
 
     It has one word, failed, for every way of not arriving. Where a channel tells two of them apart that is the weaker
-    one: a receipt that says Failed can still raise it, and nothing could ever lower it.
+    one: a receipt that says Failed can still raise it, and nothing could ever lower it. A call's `others` may be one
+    that was dropped, which proves nothing alone.
     """
     fact = fact_of(channel, status)
+    if channel is Channel.VOICE and squeeze(status) == OTHERS:
+        return Fact.ENDED
     if fact is Fact.FAILED and FAMILIES[channel].ill & Fact.UNDELIVERED:
         return Fact.UNDELIVERED
     return fact

@@ -170,12 +170,12 @@ def test_what_an_entry_leaves_out_stands_in_its_bytes_too() -> None:
         (Channel.VOICE, "no answer", Fact.UNDELIVERED),
         (Channel.VOICE, "rejected", Fact.UNDELIVERED),
         (Channel.VOICE, "busy", Fact.UNDELIVERED),
-        (Channel.VOICE, "others", Fact.UNDELIVERED),
+        (Channel.VOICE, "others", Fact.ENDED),
         (Channel.SMS, "teleported", Fact.UNKNOWN),
         (Channel.SMS, "", Fact.UNKNOWN),
     ],
 )
-def test_each_status_proves_what_the_same_word_proves_in_a_receipt_but_for_failed(
+def test_each_status_proves_what_the_same_word_proves_in_a_receipt_but_for_failed_and_others(
     channel: Channel, status: str, fact: Fact
 ) -> None:
     assert fact_of_status(channel, status) is fact
