@@ -318,8 +318,9 @@ def shown_commands() -> Iterator[tuple[str, list[str]]]:
 )
 def test_every_command_shown_exists_with_its_options(page: str, words: list[str]) -> None:
     command: Any = typer.main.get_command(application)
+    context = typer.Context(command)
     while words and hasattr(command, "commands"):
         assert words[0] in command.commands, f"{page}: receiver {' '.join(words)}"
-        command, words = command.commands[words[0]], words[1:]
+        _, command, words = command.resolve_command(context, words)
     options = {name for parameter in command.params for name in parameter.opts}
     assert {word for word in words if word.startswith("--")} <= options, f"{page}: {words}"

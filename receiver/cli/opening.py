@@ -17,7 +17,6 @@ from receiver.environment import SHORTEST_SECRET
 from receiver.errors import ReceiverError
 from receiver.settings import Settings
 from receiver.upkeep.postgres import PostgresWatch
-from receiver.workers import Worker
 
 T = TypeVar("T")
 
@@ -45,7 +44,7 @@ def database(settings: Settings, *, exclusive: bool = False) -> Iterator[str]:
         raise ReceiverError(str(error)) from None
 
 
-def watch(settings: Settings) -> list[tuple[str, Worker]]:
+def watch(settings: Settings) -> list[tuple[str, PostgresWatch]]:
     """The worker that starts the embedded Postgres again when it has died; none for a Postgres of one's own."""
     folder = settings.data_dir
     return [] if folder is None else [("embedded postgres", PostgresWatch(EmbeddedPostgres(folder)))]

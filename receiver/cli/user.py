@@ -8,8 +8,6 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from receiver.cli.send_calls import Plan
-from receiver.cli.send_file import Options, send_file
 from receiver.cli.tables import message_panel, messages_table
 from receiver.client import ApiError, Client
 from receiver.errors import ReceiverError
@@ -115,6 +113,9 @@ def send(
     if file is not None or template is not None:
         if file is None or template is None or to or text or sender or correlationid or callback_data or body:
             raise ReceiverError("--file and --template belong together, and without --to, --text or --body")
+        from receiver.cli.send_calls import Plan  # a file alone needs the rules of a body
+        from receiver.cli.send_file import Options, send_file
+
         plan = Plan(concurrency, rate, uncertain.value if uncertain else None)
         send_file(Options(file, template, id_type, separator, job, state, plan, dry_run, as_json))
         return

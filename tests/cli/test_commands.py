@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from receiver.access.tokens import NotifyTokens
+from receiver.cli.commands import LINES, load
 from tests.sending.platforms import receipt, recording_platform, tell
 from tests.support import SECRET, Database, Receiver, cloned, environment_of, receiver_command, receiver_process
 
@@ -55,11 +56,53 @@ SERVING = {"PUBLIC_URL": "https://receiver.example", "SECRET": SECRET}
 
 def test_help_lists_every_command_and_so_does_no_command_at_all() -> None:
     ran = command("--help")
-    assert ran.returncode == 0
-    for name in ("serve", "demo", "migrate", "sandbox", "keys", "notify-url", "send", "show"):
-        assert name in ran.stdout
+    assert (ran.returncode, command().stdout.strip()) == (0, ran.stdout.strip())
+    lines = ran.stdout.splitlines()
+    shown = [(words[1], " ".join(words[2:-1])) for words in map(str.split, lines) if words[:1] == ["│"]]
+    panels = list(dict.fromkeys(line.panel for line in LINES.values()))
+    assert [line.strip("╭─╮ ") for line in lines if line.startswith("╭")] == ["Options", *panels]
+    assert shown[2:] == [(name, line.help.replace("`", "")) for name, line in LINES.items()]
     assert "create" in command("keys", "--help").stdout
     assert command("--version").stdout.strip() == "0.1.0"
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_the_line_of_a_command_is_what_its_own_help_begins_with(name: str) -> None:
+    found = load(name)
+    assert found.name == name
+    assert " ".join(found.help.partition("\n\n")[0].split()) == LINES[name].help
+
+
+# The front door, and then the names of all modules that are imported by its end.
+IMPORTED = """
+import sys
+from receiver.__main__ import main
+try:
+    main()
+finally:
+    print(*sys.modules, file=sys.stderr)
+"""
+HEAVY = {"receiver.app", "aiohttp", "asyncpg", "httpx2", "uvicorn", "sqlalchemy"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "needed", "needless"),
+    [
+        ("--version", "receiver.cli.commands", HEAVY),
+        ("--help", "receiver.cli.commands", HEAVY),
+        ("sandbox --help", "receiver.cli.sandbox", {"receiver.app", "aiohttp", "asyncpg"}),
+        ("serve --help", "receiver.cli.serve", {"receiver.sandbox", "sqlalchemy"}),
+        ("keys create --help", "receiver.cli.operator", HEAVY - {"asyncpg"}),
+        ("show --help", "receiver.cli.user", {"receiver.app", "receiver.cli.send_file"}),
+    ],
+)
+def test_a_start_imports_only_what_its_command_needs(arguments: str, needed: str, needless: set[str]) -> None:
+    """All rooms together take most of a second of a processor."""
+    start = [sys.executable, "-c", IMPORTED, *arguments.split()]
+    ran = subprocess.run(start, env=environment_of(), capture_output=True, text=True, timeout=60, check=True)
+    found = set(ran.stderr.split())
+    assert needed in found
+    assert not needless & found
 
 
 def test_migrating_twice_is_as_good_as_once(fresh_database: Callable[[], Database]) -> None:
@@ -213,8 +256,9 @@ def test_a_folder_that_can_not_be_is_one_sentence(tmp_path: Path) -> None:
 
 
 def test_an_unknown_command_is_told() -> None:
-    ran = command("fly")
+    ran = command("snd")
     assert ran.returncode == 2
+    assert "No such command 'snd'. Did you mean 'send'" in ran.stderr
     assert "Traceback" not in ran.stderr
 
 

@@ -30,6 +30,7 @@ PERSONAL = {"deliverychannel": "sms", "channels": {"sms": {"text": "Hello {name}
 # The command with its memory measured: its peak in bytes is the last line of standard error.
 MEASURED = """
 import sys, tracemalloc
+from receiver.cli import send_file
 from receiver.cli.commands import application
 tracemalloc.start()
 try:

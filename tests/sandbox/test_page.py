@@ -5,10 +5,9 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from typer.main import get_command
 from typer.testing import CliRunner
 
-from receiver.cli.commands import application
+from receiver.cli.commands import application, load
 from receiver.sandbox import event, hostile, magic, spelling
 from receiver.sandbox.channels import FAMILIES
 from receiver.sandbox.scenario import ScenarioStep, read_toml
@@ -50,8 +49,7 @@ def test_the_page_shows_every_field_of_a_step() -> None:
 
 def test_the_page_shows_every_option() -> None:
     shown = [row[0] for row in table("sandbox.md", "option")]
-    options = get_command(application).commands["sandbox"].params  # type: ignore[attr-defined]
-    assert shown == [option.opts[0] for option in options if option.name != "help"]
+    assert shown == [option.opts[0] for option in load("sandbox").params if option.name != "help"]
 
 
 def test_the_scenario_of_the_page_can_be_played() -> None:
