@@ -66,7 +66,7 @@ OPERATIONS: Sequence[Operation] = (
 
 # Connections at most, each made when it is needed.
 LIVE = 1  # the intake's group
-WRITERS = 7  # a spool's unit, four of the upkeep, a replay, and one to spare
+WRITERS = 7  # a spool's unit, five of the upkeep, and one for a replay or a look whether the database is there
 READERS = 8
 SENDERS = 8
 IMPORTERS = MOST_AT_ONCE  # one for each import under way: never one of the writers'

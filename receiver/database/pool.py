@@ -204,10 +204,15 @@ def sentence_of(dsn: str, error: BaseException) -> str:
         return f"the database forbids it: {error}; give the user the right to it"
     if isinstance(error, asyncpg.PostgresError) and not is_away(error):
         return f"the database refused: {error}"
+    if isinstance(error, ValueError) and not isinstance(
+        error, OSError
+    ):  # its text has pieces of what it could not read
+        quoting = "a user or password with / ? # @ or % must have them quoted (%2F for /)"
+        return f"the database's address can't be read: it takes postgresql://user:password@host/name; {quoting}"
     reason = str(error) or type(error).__name__
     return f"the database {masked(dsn)} does not answer ({reason}): is it running?"
 
 
 def masked(dsn: str) -> str:
-    """`dsn` without its user, password and parameters: what may be printed."""
-    return re.sub(r"//[^/]*@", "//…@", dsn.partition("?")[0])
+    """`dsn` without its user, password and parameters: what may be printed, however they were quoted."""
+    return re.sub(r"//.*@", "//…@", dsn, flags=re.DOTALL).partition("?")[0]

@@ -23,7 +23,8 @@ async def database(installation: Installation) -> Sequence[Verdict]:
     """Whether it answers and takes writes."""
     if installation.dsn is None:
         installation.away = True
-        return [failure(installation.trouble, "Mend that first: all that needs the database was skipped.")]
+        cure = "Mend that first: all that needs the database was skipped. Run doctor as the user who runs the receiver."
+        return [failure(installation.trouble, cure)]
     try:
         async with installation.connection() as connection:
             if await _setting(connection, "transaction_read_only") == "on":

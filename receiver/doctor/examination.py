@@ -31,7 +31,7 @@ CHECKS: Sequence[Check] = (
     Check("disk space", disk.disk_space),
     Check("public address", outside.public_url, seconds=10),
     Check("certificate", outside.certificate, seconds=10),
-    Check("platform", outside.platform, seconds=12),
+    Check("platform", outside.platform, seconds=22),
     Check("outside clock", outside.outside_clock, seconds=10),
 )
 

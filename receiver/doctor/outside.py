@@ -20,7 +20,7 @@ from receiver.doctor.database import judged
 from receiver.environment import is_loopback
 from receiver.platform.apis import Api
 from receiver.platform.client import PlatformClient
-from receiver.platform.credentials import base_url_of, credentials_of, what_is_missing
+from receiver.platform.credentials import Key, base_url_of, credentials_of, what_is_missing
 from receiver.platform.status import Result
 from receiver.tenant_settings import Tenant
 
@@ -37,7 +37,7 @@ async def public_url(installation: Installation) -> Sequence[Verdict]:
     """HEAD with each tenant's own token, through DNS and TLS as the platform does it: 200 is wanted."""
     chosen = installation.chosen
     if installation.secret is None:
-        return [skipped("there is no secret yet to make a token with: `receiver serve` makes it")]
+        return [skipped("there is no secret that we can read, to make a token with; `receiver serve` makes it")]
     parts = urlsplit(chosen.public_url)
     if not (addresses := await _addresses(parts)):
         cure = "Correct RECEIVER_PUBLIC_URL, or the DNS entry."
@@ -137,9 +137,17 @@ async def _let_in(client: PlatformClient, tenant: Tenant) -> Verdict:
         missing = what_is_missing(tenant, Api.MESSAGING)
         return skipped(f"the tenant only listens: {missing} is not set", tenant.name)
     answer = await client.status(base_url, credentials, str(uuid4()))
-    if answer.result in (Result.ANSWERED, Result.UNKNOWN):
+    if answer.is_list:
         return ok("it takes the tenant's credentials", tenant.name)
     said = answer.description
+    if answer.result is Result.UNKNOWN:  # so does a wrong address answer: a platform refuses a wrong key there
+        wrong = await client.status(base_url, Key(uuid4().hex), str(uuid4()))
+        if wrong.result is Result.REFUSED:
+            return ok("it takes the tenant's credentials", tenant.name)
+        cure = "Check RECEIVER_PLATFORM_URL: what answers there may be something else."
+        return warning(
+            f"it answers any key alike ({said}): what it makes of the tenant's is not known", cure, tenant.name
+        )
     if answer.result is Result.REFUSED:
         cure = "Correct the tenant's key or service secret; 7007: activate the service on the platform."
         return failure(f"it refuses the tenant's credentials ({said})", cure, tenant.name)

@@ -16,12 +16,13 @@ select t.name as tenant, l.family, l.stopped_code, extract(epoch from now() - l.
          where (o.tenant, o.family) = (l.tenant, l.family)) as waiting
   from lane l join tenant t on t.id = l.tenant where l.stopped_at is not null order by 1, 2
 """
-# What waits behind a stopped lane is told there.
+# What waits behind a stopped lane is told there. What a dead process had in hand waits, too.
 WAITING = """
 select t.name as tenant, sum(o.message_count) as messages, extract(epoch from now() - min(o.due_at))::bigint as seconds
   from outbox o join tenant t on t.id = o.tenant
   left join lane l on (l.tenant, l.family) = (o.tenant, o.family)
- where o.due_at < now() - $1::interval and o.lease_until is null and l.stopped_at is null
+ where o.due_at < now() - $1::interval and l.stopped_at is null
+   and (o.lease_until is null or o.lease_until < now() - interval '1 minute')
  group by 1 order by 1
 """
 QUEUED = "select coalesce(sum(message_count), 0)::bigint from outbox"

@@ -22,6 +22,9 @@ PATH = "/resources/v1/messaging/status/"
 _THROTTLED = frozenset({"7020"})
 OTHERS = "others"
 _REFUSED = frozenset({"7001", "7002", "7007"})
+# It does not take this question: that is no trouble of the tenant, and must not hold up the others.
+_NOT_TAKEN = frozenset({"7003", "7004"})
+_NOT_TAKEN_HTTP = frozenset({400, 404, 410, 414, 422})
 _NAMES = {
     "transactionid": "transid",
     "transid": "transid",
@@ -36,6 +39,7 @@ _NAMES = {
 }
 # The example repeats the whole request: what was sent to somebody is not kept a second time.
 _NOT_KEPT = frozenset({"body"})
+MOST_ENTRIES = 5_000  # a submission has 1,000 messages
 LARGEST_KEPT = 8192  # bytes of an entry as it came; a larger one is kept by its known fields
 
 
@@ -43,7 +47,7 @@ class Result(Enum):
     """What came of asking. The values are labels of a metric."""
 
     ANSWERED = "answered"
-    UNKNOWN = "unknown"  # the platform knows no such transid, or no more
+    UNKNOWN = "unknown"  # the platform knows no such transid, or no more, or takes it for none
     THROTTLED = "throttled"
     REFUSED = "refused"  # our credentials
     FAULT = "fault"  # no answer, or none that can be read
@@ -86,6 +90,8 @@ class Answer:
     retry_after: float | None = None
     """Seconds for which the platform asked us to wait."""
     description: str = ""
+    is_list: bool = False
+    """Whether it is a list of messages, be it an empty one: what answered knows this question, and let us in."""
 
 
 def path_of(transid: str) -> str:
@@ -104,19 +110,21 @@ def answer_of(http_status: int, body: bytes, retry_after: str | None = None) -> 
         return Answer(Result.THROTTLED, retry_after=wait, description=described)
     if http_status in (401, 403):
         return Answer(Result.REFUSED, description=described)
-    if http_status == 404:
+    if http_status in _NOT_TAKEN_HTTP:
         return Answer(Result.UNKNOWN, description=described)
     if not 200 <= http_status < 300:
         return Answer(Result.FAULT, retry_after=wait, description=described)
     listed = _listed(value)
     if listed is None:
         return Answer(Result.FAULT, description=f"{described}, and no list of messages")
+    if len(listed) > MOST_ENTRIES:  # more than anybody asked for, and a minute of work
+        return Answer(Result.FAULT, description=f"{described}, and a list of more than {MOST_ENTRIES} messages")
     entries = tuple(_entries(listed, body))
     if entries:
-        return Answer(Result.ANSWERED, entries)
+        return Answer(Result.ANSWERED, entries, is_list=True)
     if listed:
         return Answer(Result.FAULT, description=f"{described}, and a list in which no message can be read")
-    return Answer(Result.UNKNOWN, description=f"{described}, an empty list")
+    return Answer(Result.UNKNOWN, description=f"{described}, an empty list", is_list=True)
 
 
 def no_answer(error: str) -> Answer:
@@ -148,6 +156,8 @@ def fact_of_status(channel: Channel, status: str) -> Fact:
 def _trouble_of(code: str) -> Result:
     if code in _THROTTLED:
         return Result.THROTTLED
+    if code in _NOT_TAKEN:
+        return Result.UNKNOWN
     return Result.REFUSED if code in _REFUSED else Result.FAULT
 
 
@@ -207,7 +217,10 @@ def _entry(value: dict[str, Any], raw: bytes | None) -> Entry | None:
         texts["error_code"] = ""
     entry = Entry(**texts)  # type: ignore[arg-type]  # none of them is `raw`
     if raw is None or any(_name(key) in _NOT_KEPT for key in value):
-        raw = _encoded({key: told for key, told in value.items() if _name(key) not in _NOT_KEPT})
+        try:
+            raw = _encoded({key: told for key, told in value.items() if _name(key) not in _NOT_KEPT})
+        except (ValueError, RecursionError):  # what could be read may be too deep to be written
+            raw = _encoded(_fields(entry))
     return replace(entry, raw=raw if len(raw) <= LARGEST_KEPT else _encoded(_fields(entry)))
 
 

@@ -5,12 +5,12 @@ No message is ever born here: what can't be joined to one that we asked about is
 
 import hashlib
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from datetime import datetime, tzinfo
 from typing import NamedTuple
 
-from receiver.ids import Digest, MessageId, SubmissionId, destination_digest, transid_root
+from receiver.ids import Digest, MessageId, SubmissionId, destination_digest, normalise_destination, transid_root
 from receiver.messages.lattice import RANK, Channel, clash, reason_key
 from receiver.messages.told import Told
 from receiver.platform.status import Entry, entry_of, fact_of_status
@@ -19,6 +19,7 @@ from receiver.platform.words import channel_of
 from receiver.receipts.texts import Source, Texts, told_of
 
 ISSUED, OBSERVED = 1, 2  # message.origin; the third is recorded
+SHORTEST_NUMBER = 7  # digits of a phone number; a shorter one may stand for another
 _VERSION = b"poll\x01"
 
 
@@ -51,15 +52,21 @@ def receipts_of(
     """The receipts in the answer to a question for `transid`, and how many entries could not be joined.
 
     `known` are all messages that we know under it. Where an answer has one entry and we know one message, that is the
-    one we asked about, however the platform spells its recipient: a customer's id becomes a number there.
+    one we asked about, however the platform spells its recipient: a customer's id becomes a number there. Of a message
+    that was only observed several entries of one channel prove nothing: a flow may have sent another to the same
+    recipient, of which nobody told us.
     """
     directory = _Directory(transid, known)
     joined, dropped = [], 0
     recipients = [destination_digest(entry.to) if entry.to else None for entry in entries]
     heard = frozenset(recipients)
-    for entry, key in zip(entries, recipients, strict=True):
-        message = directory.whose(entry, key, heard, alone=len(entries) == 1)
-        if message is None:
+    owners = [
+        directory.whose(e, key, heard, alone=len(entries) == 1) for e, key in zip(entries, recipients, strict=True)
+    ]
+    channels = [channel_of(entry.channel) if entry.channel else None for entry in entries]
+    claims = Counter((owner.id, channel) for owner, channel in zip(owners, channels, strict=True) if owner is not None)
+    for entry, message, channel in zip(entries, owners, channels, strict=True):
+        if message is None or (message.origin == OBSERVED and claims[message.id, channel] > 1):
             dropped += 1
             continue
         whole = entry.with_what_we_asked_for(transid, message.channel.word, message.destination)
@@ -96,7 +103,9 @@ class _Directory:
         if len(named) == 1 and not there:
             one = named[0]
             # only of what we sent do we know all that goes by its transid; another's entry stands beside one of its own
-            may_be_spelled_otherwise = one.origin == ISSUED or (one.origin != OBSERVED and alone)
+            may_be_spelled_otherwise = one.origin == ISSUED or (
+                one.origin != OBSERVED and alone and not _are_two_numbers(one.destination, entry.to)
+            )
             is_another_s = bool(to_it) or not heard.isdisjoint({one.destination_key, *one.told})
             there = [one] if key is None or (may_be_spelled_otherwise and not is_another_s) else []
         if len(there) > 1 or (there and there[0].is_child):
@@ -114,6 +123,12 @@ class _Directory:
         if told not in self._by_transid and transid_root(told) == self._root and self._root in (told, self._asked):
             return self._asked
         return told
+
+
+def _are_two_numbers(ours: str, theirs: str) -> bool:
+    """Whether both are phone numbers and end otherwise: no spelling makes one of the other."""
+    numbers = [normalise_destination(ours), normalise_destination(theirs)]
+    return all(len(n) >= SHORTEST_NUMBER and n.isdigit() for n in numbers) and numbers[0][-6:] != numbers[1][-6:]
 
 
 def _told(entry: Entry, source: Source) -> Told:

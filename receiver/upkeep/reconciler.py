@@ -65,10 +65,10 @@ class Reconciler:
     async def run(self) -> None:
         """Asks until closed. What is under way then is given up: its messages are asked about five minutes later."""
         while not self._closing.is_set():
+            self._ended.clear()
             if self._held():
                 await self._within_reason(self.once())
             self._show()
-            self._ended.clear()
             waiting = [asyncio.create_task(event.wait()) for event in (self._closing, self._ended)]
             await asyncio.wait(waiting, timeout=LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
             for task in waiting:
@@ -110,7 +110,7 @@ class Reconciler:
             f"tenant {self._tenants.names.get(tenant, 'unknown')} can't ask for the transaction status:"
             " the platform refuses its credentials"
             for tenant, pace in self._paces.items()
-            if pace.trouble is Result.REFUSED
+            if pace.trouble is Result.REFUSED and self._held()
         ]
 
     def _able(self) -> list[tuple[TenantId, Tenant]]:
@@ -146,8 +146,9 @@ class Reconciler:
             pace.under_way -= 1
             raise
         metrics.POLLS.labels(answer.result.value, settings.name).inc()
-        self._tell_trouble(settings, pace, answer.result)
+        before = pace.trouble
         pace.end(answer.result, answer.retry_after)
+        self._tell_trouble(settings, before, pace.trouble)
         await self._within_reason(self._conclude(question, settings, answer))
 
     async def _conclude(self, question: Question, settings: Tenant, answer: Answer) -> None:
@@ -225,12 +226,12 @@ class Reconciler:
         """An answer that the database does not take is not kept: the platform has it still."""
         log.error("poll_refused_by_database", extra={"reason": f"{type(error).__name__} {error.sqlstate or ''}"})
 
-    def _tell_trouble(self, settings: Tenant, pace: Pace, result: Result) -> None:
+    @staticmethod
+    def _tell_trouble(settings: Tenant, before: Result | None, now: Result | None) -> None:
         """Logs when a trouble begins and when it is over."""
-        bad = result not in (Result.ANSWERED, Result.UNKNOWN)
-        if bad and pace.trouble is not result:
-            log.warning("polls_paused", extra={"tenant": settings.name, "reason": result.value})
-        elif not bad and pace.trouble is not None:
+        if now is not None and now is not before:
+            log.warning("polls_paused", extra={"tenant": settings.name, "reason": now.value})
+        elif now is None and before is not None:
             log.info("polls_go_on", extra={"tenant": settings.name})
 
     def _show(self) -> None:

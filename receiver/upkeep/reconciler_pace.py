@@ -62,19 +62,24 @@ class Pace:
         self.under_way += 1
 
     def end(self, result: Result, retry_after: float | None = None) -> None:
-        """What came of it. Of two calls that meet one trouble only the first makes the pause longer."""
+        """What came of it. What ends in a pause began before it: it may make that longer, but not shorter."""
         self.under_way -= 1
         if result not in _TROUBLES:
-            self.trouble, self._in_a_row, self._paused_until = None, 0, float("-inf")
+            if not self.is_paused:
+                self.trouble, self._in_a_row = None, 0
             return
-        if self.is_paused and self.trouble is result:
-            return
-        self._in_a_row = self._in_a_row + 1 if self.trouble is result else 1
-        self.trouble = result
-        self._paused_until = self.monotonic() + self._pause(result, retry_after)
+        again, now = self.trouble is result, self.monotonic()
+        if not self.is_paused:
+            in_a_row = self._in_a_row + 1 if again else 1
+            until = now + self._pause(result, retry_after, in_a_row)
+        else:
+            in_a_row = self._in_a_row if again else 1
+            until = now + ((retry_after or 0.0) if again else self._pause(result, retry_after, 1))
+        if until > self._paused_until:
+            self.trouble, self._in_a_row, self._paused_until = result, in_a_row, until
 
-    def _pause(self, result: Result, retry_after: float | None) -> float:
-        doubled = 2.0 ** min(self._in_a_row - 1, 16)
+    def _pause(self, result: Result, retry_after: float | None, in_a_row: int) -> float:
+        doubled = 2.0 ** min(in_a_row - 1, 16)
         if result is Result.REFUSED:
             return REFUSED_SECONDS
         if result is Result.THROTTLED:

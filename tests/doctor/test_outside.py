@@ -17,6 +17,7 @@ from tests.doors.telling import certificate
 from tests.sandbox import serving
 from tests.support import PLATFORM_KEY, SECRET, Database, free_port, now, receiver_process, run
 from tests.tools import need
+from tests.upkeep.asking import asked_platform, refused
 
 NOWHERE = "postgresql://nobody@127.0.0.1:9/nothing"
 
@@ -143,7 +144,16 @@ def test_a_platform_that_is_not_there_or_is_something_else(tmp_path: Path) -> No
         assert_says(verdict(one, "platform"), Result.FAILURE, "no answer")
     with answering(404) as url:
         one = installation(NOWHERE, tmp_path, PLATFORM_URL=url)
-        assert_says(verdict(one, "platform"), Result.OK)  # it knows no such transid
+        assert_says(verdict(one, "platform"), Result.WARNING, "answers any key alike", "404")
+
+
+def test_a_platform_that_says_404_to_what_it_does_not_know_refuses_a_wrong_key(tmp_path: Path) -> None:
+    with asked_platform() as platform:
+        platform.other_keys = refused("7001")
+        platform.reply = lambda _transid: (404, b"")
+        one = installation(NOWHERE, tmp_path, PLATFORM_URL=platform.url)
+        assert_says(verdict(one, "platform"), Result.OK, "takes the tenant's credentials")
+        assert len(platform.questions) == 1
 
 
 def test_a_tenant_that_only_listens(tmp_path: Path) -> None:

@@ -52,6 +52,10 @@ def test_a_lane_that_is_stopped(database: Database, one: Installation) -> None:
     assert verdict(one, "outbox").result is Result.OK, "they are told of once"
     broken(database, "delete from lane")
     assert_says(verdict(one, "outbox"), Result.WARNING, "5 messages wait, the oldest for 3 hours")
+    broken(database, "update outbox set lease_until = now() + interval '20 seconds'")
+    assert verdict(one, "outbox").result is Result.OK, "somebody has them in hand"
+    broken(database, "update outbox set lease_until = now() - interval '2 hours'")
+    assert_says(verdict(one, "outbox"), Result.WARNING, "5 messages wait")  # who had them is dead
 
 
 def test_bodies_that_were_not_understood(database: Database, one: Installation) -> None:

@@ -9,7 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from receiver.messages.lattice import Channel, Fact
-from receiver.platform.status import LARGEST_KEPT, Entry, Result, answer_of, entry_of, fact_of_status, path_of
+from receiver.platform.status import (
+    LARGEST_KEPT,
+    MOST_ENTRIES,
+    Entry,
+    Result,
+    answer_of,
+    entry_of,
+    fact_of_status,
+    path_of,
+)
 from receiver.platform.wire import LONGEST_TEXT
 
 SAMPLE = Path(__file__).parent.parent / "samples/answers/transaction-status.json"
@@ -105,6 +114,12 @@ def test_a_throttled_answer_is_known_by_its_code_whatever_its_http_status(status
         (200, body({"response": []}), Result.UNKNOWN),
         (404, b"<html>", Result.UNKNOWN),
         (404, body({"response": {"code": "7001"}}), Result.REFUSED),
+        (400, b"", Result.UNKNOWN),
+        (410, b"gone", Result.UNKNOWN),
+        (422, b"{}", Result.UNKNOWN),
+        (400, body({"response": {"code": "7004", "description": "Invalid parameters"}}), Result.UNKNOWN),
+        (200, body({"response": {"code": "7003"}}), Result.UNKNOWN),
+        (400, body({"response": {"code": "7006"}}), Result.FAULT),
         (200, body({"response": {"code": "7006"}}), Result.FAULT),
         (500, b"", Result.FAULT),
         (503, body([DOCUMENTED]), Result.FAULT),
@@ -117,6 +132,7 @@ def test_a_throttled_answer_is_known_by_its_code_whatever_its_http_status(status
         (200, body([{"transactionid": "t-1", "status": ""}]), Result.FAULT),
         (200, body([DOCUMENTED])[:-10], Result.FAULT),
         (200, b"[" * 100_000, Result.FAULT),
+        (200, b"[" + b'{"status":"sent"},' * MOST_ENTRIES + b'{"status":"sent"}]', Result.FAULT),
     ],
 )
 def test_each_trouble_is_told_from_the_others(status: int, said: bytes, result: Result) -> None:
@@ -127,6 +143,27 @@ def test_each_trouble_is_told_from_the_others(status: int, said: bytes, result: 
 def test_of_an_answer_all_entries_that_can_be_read_are_read() -> None:
     answer = answer_of(200, body([1, DOCUMENTED, {"nothing": 1}, None, {**DOCUMENTED, "to": "2"}]))
     assert [entry.to for entry in answer.entries] == ["447700900001", "2"]
+
+
+def test_what_is_nested_as_deep_as_can_be_read_is_no_fault_of_the_reader() -> None:
+    read = 0
+    for depth in range(900, 1000):  # somewhere there what can be read can't be written any more
+        nested = b"[" * depth + b"]" * depth
+        answer = answer_of(200, b'[{"status":"delivered","to":"1","body":"secret","x":' + nested + b"}]")
+        read += len(answer.entries)
+        for entry in answer.entries:
+            again = entry_of(entry.raw)
+            assert again is not None
+            assert (again.status, again.to) == ("delivered", "1")
+            assert b"secret" not in entry.raw
+    assert 0 < read < 100
+
+
+def test_only_a_list_shows_that_what_answered_knows_the_question() -> None:
+    assert answer_of(200, b"[]").is_list
+    assert answer_of(200, body([DOCUMENTED])).is_list
+    assert not answer_of(404, b"[]").is_list
+    assert not answer_of(200, body({"response": {"code": "7004"}})).is_list
 
 
 def test_texts_are_such_that_postgres_can_hold_them() -> None:

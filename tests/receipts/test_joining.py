@@ -321,6 +321,28 @@ def test_a_receipt_of_a_submission_whose_week_is_gone_is_late_and_kept(database:
     with_connection(database, work)
 
 
+def test_an_imported_receipt_of_a_message_whose_week_is_gone_is_late_and_kept(database: Database) -> None:
+    tenant = database.tenant()
+
+    async def work(connection: Connection) -> None:
+        long_ago = datetime.now(UTC) - timedelta(days=400)
+        message = UUID(int=first_id_at(long_ago).int | (7 << 76) | (2 << 62))
+        group = [told_of(body(delivered(ONE), transid, str(of)), tenant) for transid, of in (("a", message), ("b", ""))]
+        applied = await apply(connection, new_id(), now(), Feed.IMPORT, group)
+        assert applied.results == ["late", "applied"]
+        again = await apply(connection, new_id(), now(), Feed.IMPORT, group)
+        assert again.results == ["duplicate", "duplicate"]
+        kept = await connection.fetch("select late_of from message where origin = 2 order by late_of nulls last")
+        assert [row["late_of"] for row in kept] == [message, None]
+        pushed = [
+            told_of(body(delivered(ONE), "c", str(message)), tenant)
+        ]  # by the tenant's URL: the id may be a client's
+        assert (await apply(connection, new_id(), now(), Feed.PUSH, pushed)).results == ["applied"]
+        await assert_books_balance(connection)
+
+    with_connection(database, work)
+
+
 def test_a_key_of_an_older_generation_is_found_and_not_born_again(database: Database) -> None:
     tenant = database.tenant()
 

@@ -47,10 +47,16 @@ def told(made: Entry, of: Known | None = None, source: Source = SOURCE) -> Told:
     return one.told
 
 
-@pytest.mark.parametrize("to", ["+44 7700 900001", "tel:447700900001", "447700999999", ""])
+@pytest.mark.parametrize("to", ["+44 7700 900001", "tel:447700900001", "07700900001", "+", "customer-1", ""])
 def test_one_entry_is_of_the_one_message_however_its_recipient_is_spelled(to: str) -> None:
     for origin in (ISSUED, RECORDED):
         assert whose("t-1", [entry(to)], [known("447700900001", origin=origin)]) == ([0], 0)
+
+
+def test_another_phone_number_than_the_recorded_one_is_another_s() -> None:
+    other = entry("447700999999")
+    assert whose("t-1", [other], [known("447700900001", origin=RECORDED)]) == ([], 1)
+    assert whose("t-1", [other], [known("447700900001", origin=ISSUED)]) == ([0], 0), "of what we sent all is known"
 
 
 def test_a_customer_who_resolved_to_two_numbers_is_one_message() -> None:
@@ -122,6 +128,15 @@ def test_messages_of_one_flow_to_one_recipient_are_told_apart_by_their_channel_o
     assert whose("t-1", [called], [sms, voice]) == ([1], 0)
     assert whose("t-1", [called], [sms]) == ([], 1)
     assert whose("t-1", [entry(), entry()], [sms, known("447700900001", origin=OBSERVED)]) == ([], 2)
+
+
+def test_another_message_of_a_flow_to_the_same_recipient_of_which_nobody_told_lends_an_observed_one_no_fact() -> None:
+    both = [entry(status="sent"), entry(status="delivered")]
+    for is_child in (True, False):
+        assert whose("t-1", both, [known("447700900001", origin=OBSERVED, is_child=is_child)]) == ([], 2)
+    fallback = [replace(entry(status="failed"), channel="rcs"), entry()]
+    assert whose("t-1", fallback, [known("447700900001", origin=OBSERVED)]) == ([0, 0], 0)
+    assert whose("t-1", both, [known("447700900001")]) == ([0, 0], 0), "of what we sent all is known"
 
 
 def test_an_entry_says_what_a_pushed_receipt_of_the_same_words_says() -> None:

@@ -14,8 +14,20 @@ from receiver import metrics
 from receiver.platform.status import Result
 from receiver.upkeep.reconciler_pace import MOST_FAULT_SECONDS, MOST_THROTTLED_SECONDS, Pace, gap
 from receiver.waits import DEFAULTS
-from tests.support import Database, eventually
-from tests.upkeep.asking import Asked, Clock, Scene, asked_platform, entry, found, play, refused
+from tests.support import Database, cloned, eventually
+from tests.upkeep.asking import Asked, Clock, Scene, asked_platform, emptied, entry, found, play, refused
+
+
+@pytest.fixture(scope="module")
+def clone(postgres: str, template: str) -> Iterator[Database]:
+    with cloned(postgres, template, "reconciler_pace") as made:
+        yield made
+
+
+@pytest.fixture
+def database(clone: Database) -> Database:
+    """One for all tests of this file, empty for each."""
+    return emptied(clone)
 
 
 @pytest.fixture
@@ -70,6 +82,29 @@ def test_of_two_calls_that_meet_one_trouble_only_the_first_makes_the_pause_longe
     pace.end(Result.THROTTLED)
     pace.end(Result.THROTTLED)
     assert paused(clock, pace) == 30
+
+
+def test_what_ends_in_a_pause_began_before_it_and_does_not_shorten_it() -> None:
+    for second in (Result.ANSWERED, Result.UNKNOWN, Result.FAULT, Result.REFUSED):
+        clock, pace = pace_of()
+        pace.begin()
+        pace.begin()
+        pace.end(Result.THROTTLED, 400.0)
+        pace.end(second)
+        assert paused(clock, pace) == 400, second
+        assert pace.trouble is Result.THROTTLED
+        tried(pace, Result.ANSWERED)
+        assert pace.trouble is None
+
+
+@pytest.mark.parametrize(("first", "wait"), [(Result.FAULT, None), (Result.THROTTLED, 7.0)], ids=["fault", "throttled"])
+def test_what_ends_in_a_pause_may_ask_for_a_longer_one(first: Result, wait: float | None) -> None:
+    clock, pace = pace_of()
+    pace.begin()
+    pace.begin()
+    pace.end(first, wait)
+    pace.end(Result.THROTTLED, 90.0)
+    assert (paused(clock, pace), pace.trouble) == (90, Result.THROTTLED)
 
 
 def test_refused_credentials_pause_for_five_minutes_and_faults_for_a_minute_at_most() -> None:
@@ -129,10 +164,10 @@ def test_the_budget_is_kept(database: Database, platform: Asked) -> None:
     platform.reply = lambda transid: found(entry("", "sent", transid))
 
     async def work(scene: Scene) -> None:
-        messages = await scene.queued([f"t-{n}" for n in range(60)], *(f"4477009{n:05}" for n in range(60)))
+        messages = await scene.queued([f"t-{n}" for n in range(30)], *(f"4477009{n:05}" for n in range(30)))
         await scene.awaits(*messages)
         reconciler = scene.reconciler()
-        for second in range(30):
+        for second in range(10):
             await scene.rounds(reconciler, 4, seconds=0.25)
             assert second + 1 <= len(platform.questions) <= second + 2
         assert len(set(platform.questions)) == len(platform.questions)
@@ -162,13 +197,17 @@ def test_a_platform_that_has_had_enough_is_left_alone_and_the_question_is_not_co
     async def work(scene: Scene) -> None:
         messages = await scene.queued(["t-1", "t-2", "t-3"], *(f"4477009{n:05}" for n in range(3)))
         await scene.awaits(*messages)
-        reconciler = scene.reconciler()
+        duty = [True]
+        reconciler = scene.reconciler(lambda: duty[0])
         await scene.rounds(reconciler, seconds=0)
         assert len(platform.questions) <= 2  # those that were under way
         met = len(platform.questions)
         rows = [await scene.row(message) for message in messages]
         assert [(row["polls"], row["poll_at"] <= scene.clock.at) for row in rows] == [(0, True)] * 3
         assert bool(reconciler.warnings()) is (seconds == 300)
+        duty[0] = False
+        assert reconciler.warnings() == [], "another process asks now, and knows"
+        duty[0] = True
         await scene.rounds(reconciler, seconds - 1, seconds=1)
         assert len(platform.questions) == met
         platform.reply = lambda transid: found(entry("", "delivered", transid))
