@@ -637,9 +637,16 @@ begin
   return case when v_owners is not null then merge_v1(p_at, 5::smallint, v_low, v_high, v_owners, v_ours, p_claims) end;
 end $f$;
 
+-- The id by whose age a receipt is late: its submission's. An import came in under no URL, so there the message's own
+-- decides, as the receipt names it.
+create function made_under_v1(p_feed smallint, p_submission_id uuid, p_candidate uuid) returns uuid language sql immutable
+return coalesce(p_submission_id, case when p_feed = 2 then p_candidate end);
+
 -- Births: message and state of each receipt whose own id won its key. The same receipt may stand twice in a group, and a
 -- try whose answer was lost may have committed meanwhile: then they are there already.
-create function be_born_v1(p_at timestamptz, p_oldest uuid, p_ids uuid[], p_events uuid[], p_group told_v1[]) returns void
+create function be_born_v1(
+    p_at timestamptz, p_feed smallint, p_oldest uuid, p_ids uuid[], p_events uuid[], p_group told_v1[]
+) returns void
 language plpgsql volatile as $f$
 begin
   insert into message (id, tenant, origin, channel, created_at, destination, destination_type, destination_key,
@@ -647,7 +654,8 @@ begin
   select distinct on (t.fresh) t.fresh, t.tenant, 2, t.channel, p_at, coalesce(t.destination, ''),
          coalesce(t.destination_type, ''), t.destination_key,
          t.correlationid, t.correlation_key, t.callback_data, t.callback_key, v.event_id,
-         case when t.submission_id < p_oldest then coalesce(t.candidate, t.submission_id) end
+         case when made_under_v1(p_feed, t.submission_id, t.candidate) < p_oldest
+              then coalesce(t.candidate, t.submission_id) end
     from unnest(p_group) with ordinality t
     join unnest(p_ids, p_events) with ordinality v(id, event_id, n) on v.n = t.ordinality
    where v.id = t.fresh
@@ -663,7 +671,7 @@ end $f$;
 
 -- Finds the messages of a group of which some are new, or are told of before their answer: files keys, then bears.
 create function find_or_bear_v1(
-    p_at timestamptz, p_oldest uuid, p_group told_v1[],
+    p_at timestamptz, p_feed smallint, p_oldest uuid, p_group told_v1[],
     out p_ids uuid[], out p_forged boolean[], out p_events uuid[], out p_claims claim_v1[]
 ) language plpgsql volatile as $f$
 begin
@@ -703,7 +711,7 @@ begin
       raise exception 'a key went away meanwhile' using errcode = 'RX001';     -- the caller looks again
     end if;
   end if;
-  perform be_born_v1(p_at, p_oldest, p_ids, p_events, p_group);
+  perform be_born_v1(p_at, p_feed, p_oldest, p_ids, p_events, p_group);
   perform drop_unborn_keys_v1(p_ids, p_claims);
   perform adopt_v1(p_oldest, p_claims);
 end $f$;
@@ -725,7 +733,7 @@ begin
   select f.p_ids, f.p_elsewhere into messages, v_elsewhere from find_issued_v1(v_oldest, p_group) f;
   if messages is null then
     select f.p_ids, f.p_forged, f.p_events, f.p_claims into messages, v_forged, v_events, v_claims
-      from find_or_bear_v1(p_at, v_oldest, p_group) f;
+      from find_or_bear_v1(p_at, p_feed, v_oldest, p_group) f;
     v_elsewhere := null;
     if v_claims is not null then
       select array_agg(r.owner), array_agg(r.ours) into v_owners, v_ours from find_rivals_v1(v_oldest, v_claims) r;
@@ -761,7 +769,7 @@ begin
       into outcomes, v_applied, v_late, v_forgeries
       from (select t.ordinality as n,
                    (case when v_forged[t.ordinality] then 4 when d.n is null then 2
-                         when t.submission_id < v_oldest then 3 else 1 end)::smallint as outcome
+                         when made_under_v1(p_feed, t.submission_id, t.candidate) < v_oldest then 3 else 1 end)::smallint as outcome
               from unnest(p_group) with ordinality t left join unnest(v_new) as d(n) on d.n = t.ordinality) o;
   end if;
 
@@ -942,14 +950,17 @@ end $f$;
 
 -- A message is born some time after its id was minted, and the walk of `awaited` goes by ids. It stays two seconds behind
 -- whoever may still write; what is older than that at its birth is put into `awaited` by its own transaction, so none
--- is passed unseen. Before the first walk there is nothing to be passed by (docs/decisions/0016-what-never-came.md).
+-- is passed unseen. So is what lies before the walk: a clock that went ahead took it along, and was set back.
+-- Before the first walk there is nothing to be passed by (docs/decisions/0016-what-never-came.md).
 create function late_births_v1() returns trigger language plpgsql volatile as $f$
+declare v_walked uuid; v_before uuid;
 begin
-  if exists (select from born b where b.id < first_id_at_v1(clock_timestamp() - interval '2 seconds'))
-     and exists (select from walk w where w.name like 'awaited %') then
+  select w.last_id into v_walked from walk w where w.name like 'awaited %' order by w.last_id desc limit 1;
+  v_before := greatest(v_walked, first_id_at_v1(clock_timestamp() - interval '2 seconds'));
+  if v_walked is not null and exists (select from born b where b.id < v_before) then
     insert into awaited (message_id, tenant, channel, country, look_at)
     select b.id, b.tenant, b.channel, b.country, clock_timestamp() from born b
-     where b.id < first_id_at_v1(clock_timestamp() - interval '2 seconds')
+     where b.id < v_before
      order by b.id
     on conflict do nothing;
   end if;

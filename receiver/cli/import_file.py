@@ -104,15 +104,22 @@ def import_file(
 def _opened(file: Path) -> Iterator[BinaryIO]:
     """The file to read. Raises ReceiverError for what is none."""
     if file == STANDARD_INPUT:
+        if sys.stdin is None:
+            raise ReceiverError("standard input is closed: hand the file in by it, or give its name")
         yield sys.stdin.buffer
         return
     try:
-        with file.open("rb", buffering=0) as opened:
-            if not stat.S_ISREG(os.fstat(opened.fileno()).st_mode):
-                raise ReceiverError(f"{file} is no file: give `-` and hand it in by standard input")
-            yield opened
+        opened = file.open("rb", buffering=0)
     except OSError as error:
-        raise ReceiverError(f"{file} can't be read: {error.strerror}") from None
+        raise _not_readable(file, error) from None
+    with opened:
+        if not stat.S_ISREG(os.fstat(opened.fileno()).st_mode):
+            raise ReceiverError(f"{file} is no file: give `-` and hand it in by standard input")
+        yield opened
+
+
+def _not_readable(file: Path, error: OSError) -> ReceiverError:
+    return ReceiverError(f"{file} can't be read: {error.strerror}")
 
 
 async def _import(

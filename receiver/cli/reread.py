@@ -25,6 +25,7 @@ from receiver.upkeep.reread_figures import Figures, Line, Report
 
 STATEMENT_MILLISECONDS = "60000"  # of a chunk: some tens of milliseconds, and whoever holds a lock meanwhile
 WOULD_CHANGE = 3
+EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)  # no id is of an earlier time
 
 
 def reread(
@@ -105,9 +106,10 @@ async def _scope(
 def _moment(option: str, text: str) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError:
+        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):
         raise SettingsError([f"{option} takes a day or a time, such as 2026-01-31 or 2026-01-31T18:00Z"]) from None
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    return max(moment, EARLIEST)
 
 
 @contextlib.contextmanager

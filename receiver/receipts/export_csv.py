@@ -21,6 +21,7 @@ _KNOWN = frozenset(name for names in NAMES for name in names)
 _SPELLINGS = {name.lower(): name for name in DOCUMENTED}
 _BOM = b"\xef\xbb\xbf"
 _END_OF_LINE = re.compile(rb"\r?\n")
+MOST_TORN = 64  # rows: each is looked for up to the largest body. In a file with more of them a row ends with its line
 
 
 class Header(NamedTuple):
@@ -34,7 +35,10 @@ def header_of(head: bytes) -> Header | None:
     """The header in the first line of a file that begins with `head`; None if it names nothing of a receipt."""
     line = head.removeprefix(_BOM).lstrip(b"\r\n").partition(b"\n")[0].decode("utf-8", "replace").rstrip("\r")
     delimiter = max(DELIMITERS, key=line.count)
-    fields = tuple(map(_field, next(csv.reader([line], delimiter=delimiter), [])))
+    try:
+        fields = tuple(map(_field, next(csv.reader([line], delimiter=delimiter), [])))
+    except csv.Error:  # such as lines that end as on an old Macintosh
+        return None
     named = [field.lower() for field in fields if field]
     return Header(fields, delimiter) if _KNOWN & set(named) and len(named) == len(set(named)) else None
 
@@ -56,8 +60,9 @@ class CsvSplitter:
         self._is_below_header = False
         d = re.escape(header.delimiter).encode()
         # A quote counts only where a field begins, as for the csv module.
-        field = rb'(?:"(?:[^"]++|"")*+"[^%b\n]*+|(?!")[^%b\n]*+)' % (d, d)
-        self._row = re.compile(rb"%b(?:%b%b)*+\n" % (field, d, field))
+        fields = [rb'(?:"(?:[^"%b]++|"")*+"[^%b\n]*+|(?!")[^%b\n]*+)' % (ends, d, d) for ends in (b"", b"\n")]
+        self._row, self._line = (re.compile(rb"%b(?:%b%b)*+\n" % (field, d, field)) for field in fields)
+        self._torn = 0
 
     def go_on_at(self, position: int) -> None:
         """See Splitter."""
@@ -78,10 +83,11 @@ class CsvSplitter:
         at = 0
         try:
             while at < len(self._buffer):
-                row = self._row.match(self._buffer, at)
-                torn = row is None and (last or len(self._buffer) - at > self._largest)
+                row = (self._row if self._torn < MOST_TORN else self._line).match(self._buffer, at)
+                torn = row is None and (last or self._is_long(at))
                 if row is None and not torn:
                     return
+                self._torn += torn
                 end = row.end() if row else self._end_of_line(at)
                 raw = self._buffer[at:end].removesuffix(b"\n").removesuffix(b"\r")
                 where = self._base + at
@@ -99,6 +105,11 @@ class CsvSplitter:
         finally:
             self._base += at
             self._buffer = self._buffer[at:]
+
+    def _is_long(self, at: int) -> bool:
+        """Whether what begins at `at` and is no row will be none with what comes behind it either."""
+        in_lines = self._torn >= MOST_TORN and self._buffer.find(b"\n", at) >= 0
+        return in_lines or len(self._buffer) - at > self._largest
 
     def _end_of_line(self, at: int) -> int:
         """Where the line ends whose quote never ends: it alone is given up."""

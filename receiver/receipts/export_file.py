@@ -65,7 +65,7 @@ def form_of(head: bytes, largest: int, *, whole: bool = False) -> Splitter | Non
         return JsonSplitter(largest) if whole else None
     sign = head[start : start + 1]
     if sign in b"{[":
-        return JsonSplitter(largest)
+        return JsonSplitter(largest, in_arrays=sign == b"[")
     if not whole and b"\n" not in head[start:]:
         return None
     header = header_of(head)
@@ -85,20 +85,21 @@ def form_of(head: bytes, largest: int, *, whole: bool = False) -> Splitter | Non
 class JsonSplitter:
     """Splits JSON; see the module."""
 
-    def __init__(self, largest: int) -> None:
-        self._largest = largest
+    def __init__(self, largest: int, *, in_arrays: bool = False) -> None:
+        """`in_arrays`: the file begins with one. Who goes on within it has not seen its bracket."""
+        self._largest, self._in_arrays = largest, in_arrays
         self._buffer, self._base = b"", 0
         self._at = 0  # in the buffer: where the open body begins, or where the next one is looked for
         self._scan = 0  # up to where the open body is known
         self._open = bytearray()  # its brackets
-        self._in_body = self._in_array = self._resumed = False
+        self._in_body = self._in_array = False
         self._lost: str | None = None  # why the end of the open body is unknown
         self._lost_bytes, self._lost_head = 0, b""
         self._keys: set[bytes] | None = None
 
     def go_on_at(self, position: int) -> None:
         """See Splitter."""
-        self._base, self._resumed = position, position > 0
+        self._base, self._in_array = position, position > 0 and self._in_arrays
 
     def feed(self, chunk: bytes) -> Iterator[Piece]:
         """See Splitter."""
@@ -127,11 +128,8 @@ class JsonSplitter:
         assert found is not None
         self._at = found.end()
         rest = len(self._buffer) - self._at
-        if self._resumed and (b"," in found[0] or self._buffer[self._at : self._at + 1] == b"]"):
-            self._in_array = True  # the last body before was an element
         if not rest or (rest < len(_BOM) and not last and _BOM.startswith(self._buffer[self._at :])):
             return False
-        self._resumed = False
         sign = self._buffer[self._at : self._at + 1]
         if sign == b"]" or (sign == b"[" and not self._in_array):
             self._in_array = sign == b"["

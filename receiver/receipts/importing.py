@@ -25,7 +25,7 @@ from receiver.receipts.group import GROUP, Stored, borrowed, store_parts
 from receiver.receipts.imports import Progress
 from receiver.receipts.pieces import Piece
 from receiver.receipts.receipt import Reading, Source, reject
-from receiver.receipts.unpacking import CutOff, TooLarge, Unpacker
+from receiver.receipts.unpacking import CHUNK, CutOff, TooLarge, Unpacker
 
 GROUP_BYTES = 4 * 1024 * 1024  # of bodies in one transaction
 GROUP_SECONDS = 7.0  # for one, and a second more for each 256 receipts in it
@@ -275,11 +275,12 @@ async def _unpacked(importing: Import, chunks: AsyncIterator[bytes], most: int |
     unpacker, packed = Unpacker(), 0
     async for chunk in chunks:
         packed += len(chunk)
-        for part in unpacker.feed(chunk):
-            importing.bytes_read += len(part)
-            if most is not None and max(packed, importing.bytes_read) > most:
-                raise TooLarge
-            yield part
+        for start in range(0, len(chunk), CHUNK):
+            for part in unpacker.feed(chunk[start : start + CHUNK]):
+                importing.bytes_read += len(part)
+                if most is not None and max(packed, importing.bytes_read) > most:
+                    raise TooLarge
+                yield part
     for part in unpacker.end():
         importing.bytes_read += len(part)
         yield part

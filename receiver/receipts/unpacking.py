@@ -5,7 +5,7 @@ import zlib
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterator
 
-CHUNK = 64 * 1024  # bytes at most of what a chunk was packed into
+CHUNK = 16 * 1024  # bytes at most of what a chunk was packed into: all of one is cut before others get their turn
 GZIP = b"\x1f\x8b"
 
 

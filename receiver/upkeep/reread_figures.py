@@ -106,7 +106,9 @@ def _fact(fact: Fact) -> str:
 
 
 def _class(number: int | None) -> str:
-    return "none" if number is None else Class(number).word
+    if number is None:
+        return "none"
+    return Class(number).word if number in Class._value2member_map_ else str(number)  # a newer version's
 
 
 def _yes(value: bool) -> str:

@@ -46,10 +46,7 @@ def test_a_fallback_is_captured_and_told_again_to_another_receiver(
     assert [
         (step["status"], step.get("subtid"), step["message"]) for step in capture["steps"] if "message" in step
     ] == [("Delivered", "2", 2)]
-    identity = database.value("select id::text from message_state where state = $1", State.FAILED)
-    one = json.loads(command("capture", identity, DATABASE_URL=database.dsn).stdout)
-    assert [step["status"] for step in one["steps"]] == ["Submitted", "Failed"]
-    one_sentence(command("capture", identity, "--tenant", "nobody", DATABASE_URL=database.dsn), "nobody", code=2)
+    one_sentence(command("capture", TRANSID, "--tenant", "nobody", DATABASE_URL=database.dsn), "nobody", code=2)
 
     other = fresh_database()
     with (
@@ -96,7 +93,6 @@ class played_by_command:
 
 def test_a_file_that_is_no_capture_ends_the_sandbox(tmp_path: Path) -> None:
     file = tmp_path / "capture.json"
-    for text in ("{}", "nonsense"):
-        file.write_text(text)
-        ran = command("sandbox", "--play", str(file), "--notifyurl", "http://127.0.0.1:1/")
-        assert ran.returncode == 2, ran.stderr
+    file.write_text("{}")
+    ran = command("sandbox", "--play", str(file), "--notifyurl", "http://127.0.0.1:1/")
+    assert ran.returncode == 2, ran.stderr

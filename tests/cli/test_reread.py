@@ -15,17 +15,19 @@ from uuid import UUID
 
 import pytest
 
-from receiver.database.pool import connect, open_pool
+from receiver.database.pool import BY_INDEX, connect, open_pool
 from receiver.ids import TenantId, new_id
 from receiver.messages.lattice import Fact
 from receiver.messages.told import Feed, Told
 from receiver.receipts.apply import apply
-from tests.cli.test_commands import Ran, command, one_sentence
+from tests.cli.forks import Fork, forked
+from tests.cli.test_commands import Ran, one_sentence
 from tests.receipts.tellings import assert_books_balance, belief, body, told_of, truth
 from tests.receipts.test_apply_processes import DEADLOCKS
 from tests.receipts.test_apply_properties import issue, life_of
 from tests.support import Database, environment_of, eventually, now, receiver_command, run
-from tests.upkeep.rereading import OlderTables, tell, telling
+from tests.upkeep.rereading import OlderTables, scope, tell, telling, would
+from tests.upkeep.rereading import reread as rereading
 from tests.upkeep.test_reread import merge
 
 YESTERDAY = (now() - timedelta(days=1)).date().isoformat()
@@ -34,14 +36,25 @@ STATES = "select state, count(*) as n from message_state group by 1 order by 1"
 
 
 def reread(database: Database, *arguments: str, **variables: str) -> Ran:
-    return command("reread", "--since", YESTERDAY, *arguments, DATABASE_URL=database.dsn, **variables)
+    return Fork(["reread", "--since", YESTERDAY, *arguments], environment(database, **variables)).end()
+
+
+def environment(database: Database, **variables: str) -> dict[str, str]:
+    more = {f"RECEIVER_{name}": value for name, value in variables.items()}
+    return environment_of(RECEIVER_DATABASE_URL=database.dsn, **more) | {"COLUMNS": "200", "TERM": "xterm"}
 
 
 def started(database: Database, *arguments: str, **more: Any) -> "subprocess.Popen[bytes]":
     """The command as a process that goes on by itself."""
-    environment = environment_of(RECEIVER_DATABASE_URL=database.dsn) | {"COLUMNS": "200", "TERM": "xterm"}
     words = [*receiver_command(), "reread", "--since", YESTERDAY, *arguments]
-    return subprocess.Popen(words, env=environment, **more)
+    return subprocess.Popen(words, env=environment(database), **more)
+
+
+def reread_by_itself(database: Database, *arguments: str) -> "subprocess.CompletedProcess[bytes]":
+    """The command beside others, as a process that was started anew: a loop with threads must not be forked."""
+    with started(database, *arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        said, errors = process.communicate(timeout=60)
+    return subprocess.CompletedProcess(arguments, process.returncode, said, errors)
 
 
 def store(database: Database, told: Sequence[Told], size: int = 200) -> list[UUID]:
@@ -135,8 +148,10 @@ def test_at_a_terminal_it_asks(database: Database, tenant: TenantId) -> None:
 
 
 def test_what_it_can_not_understand_is_told_in_a_sentence(database: Database) -> None:
-    one_sentence(command("reread", "--since", "soon", DATABASE_URL=database.dsn), "--since", "2026-01-31", code=2)
-    one_sentence(reread(database, "--until", "2020-01-01"), "--until", "not after", code=2)
+    for moment in ("soon", "0001-01-01T00:00+05:00"):
+        one_sentence(reread(database, "--since", moment), "--since", "2026-01-31", code=2)
+    one_sentence(reread(database, "--until", "1960-01-01"), "--until", "not after", code=2)
+    assert reread(database, "--since", "1960-01-01").returncode == 0
     one_sentence(reread(database, "--tenant", "nobody"), "nobody", "default", code=2)
 
 
@@ -146,8 +161,10 @@ def test_a_second_one_at_the_same_time_is_refused(database: Database, tenant: Te
     async def work() -> None:
         connection = await connect(database.dsn, "tests")
         await connection.execute("select pg_advisory_lock(hashtext('receiver.reread'))")
-        one_sentence(await asyncio.to_thread(reread, database, "--yes"), "another", "runs")
-        assert (await asyncio.to_thread(reread, database)).returncode == 3, "looking is free"
+        refused = await asyncio.to_thread(reread_by_itself, database, "--yes")
+        assert (refused.returncode, refused.stderr.count(b"\n")) == (1, 1)
+        assert b"another `receiver reread` runs" in refused.stderr
+        assert (await would(connection, scope(tenant))).figures.changed == 1, "looking is free"
         await connection.close()
 
     run(work())
@@ -170,24 +187,27 @@ CHANGED = "select count(*) from message_state where version > 1"
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=["killed", "interrupted"])
-def test_cut_off_anywhere_the_same_command_goes_on(database: Database, tenant: TenantId, how: signal.Signals) -> None:
-    count = 2500
-    ids = store(database, [telling(tenant, f"t{n}", "Delivered") for n in range(count)])
-    process = started(database, "--yes", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    eventually(lambda: process.poll() is not None or database.value(CHANGED) >= 400, 60)
-    process.send_signal(how)
-    _, said = process.communicate(timeout=30)
-    assert process.returncode == (-9 if how is signal.SIGKILL else 1)
+def test_cut_off_anywhere_the_same_command_goes_on_or_begins_anew_if_that_is_asked(
+    database: Database, tenant: TenantId, how: signal.Signals
+) -> None:
+    count = 1800
+    store(database, [telling(tenant, f"t{n}", "Delivered") for n in range(count)])
+    with forked(["reread", "--since", YESTERDAY, "--yes"], environment(database)) as process:
+        eventually(lambda: process.poll() is not None or database.value(CHANGED) >= 200, 60)
+        process.send_signal(how)
+        cut = process.end()
+    assert cut.returncode == (-9 if how is signal.SIGKILL else 1)
     changed = database.value(CHANGED)
     assert 0 < changed < count, "it was in the middle"
-    assert how is signal.SIGKILL or b"goes on" in said
+    assert how is signal.SIGKILL or "goes on" in cut.stderr
 
-    done = reread(database, "--yes", "--json")
+    anew = ["--restart"] if how is signal.SIGINT else []
+    done = reread(database, "--yes", "--json", *anew)
     assert done.returncode == 0, done.stderr
-    assert "goes on where it was interrupted" in done.stderr
-    figures = json.loads(done.stdout)["figures"]
-    assert (figures["messages"], figures["changed"], figures["rewritten"]) == (count, count, count)
-    assert database.value("select count(*) from message_state where version = 2 and state = 60") == len(ids)
+    assert ("goes on where it was interrupted" in done.stderr) == (not anew)
+    figures, now_changed = json.loads(done.stdout)["figures"], count - changed if anew else count
+    assert (figures["messages"], figures["changed"], figures["rewritten"]) == (count, now_changed, now_changed)
+    assert database.value("select count(*) from message_state where version = 2 and state = 60") == count
     assert database.value("select count(*) from walk") == 0
 
     async def balance() -> None:
@@ -198,24 +218,11 @@ def test_cut_off_anywhere_the_same_command_goes_on(database: Database, tenant: T
     run(balance())
 
 
-def test_a_walk_begins_anew_when_that_is_asked(database: Database, tenant: TenantId) -> None:
-    store(database, [telling(tenant, f"t{n}", "Delivered") for n in range(1500)])
-    process = started(database, "--yes", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    eventually(lambda: process.poll() is not None or database.value(CHANGED) >= 200, 60)
-    process.kill()
-    process.wait()
-    before = database.value(CHANGED)
-    done = reread(database, "--yes", "--json", "--restart")
-    assert "goes on" not in done.stderr
-    figures = json.loads(done.stdout)["figures"]
-    assert (figures["messages"], figures["changed"]) == (1500, 1500 - before)
-
-
 def test_while_receipts_and_answers_come_in_every_state_ends_as_the_plain_fold(
     database: Database, tenant: TenantId
 ) -> None:
     rnd = random.Random(20261121)
-    lives = {f"t{n}": [told_of(body(i, f"t{n}"), tenant) for i in life_of(rnd)] for n in range(1500)}
+    lives = {f"t{n}": [told_of(body(i, f"t{n}"), tenant) for i in life_of(rnd)] for n in range(600)}
     first = {name: told[: len(told) // 2 + 1] for name, told in lives.items()}
     store(database, [receipt for told in first.values() for receipt in told])
     later = [receipt for told in lives.values() for receipt in told[len(told) // 2 :]]
@@ -223,6 +230,7 @@ def test_while_receipts_and_answers_come_in_every_state_ends_as_the_plain_fold(
 
     async def race() -> None:
         pool = await open_pool(database.dsn, "tests", 4, writer=True)
+        walking = await connect(database.dsn, "tests", **BY_INDEX)
         owners: dict[str, UUID] = {}
         for name in list(lives)[::5]:  # of these the answer comes late: they are ours
             async with pool.acquire() as connection:
@@ -242,14 +250,13 @@ def test_while_receipts_and_answers_come_in_every_state_ends_as_the_plain_fold(
             done = False
             while not done:
                 done = coming.done()  # the last one begins when all has come in
-                ran = await asyncio.to_thread(reread, database, "--yes")
-                assert ran.returncode == 0, ran.stderr
+                await rereading(walking, scope(tenant))
 
         groups = [later[n : n + 5] for n in range(0, len(later), 5)]
         coming = asyncio.gather(ingest(groups[::2]), ingest(groups[1::2]), answers())
         await rereads()
         await coming
-        assert (await asyncio.to_thread(reread, database, "--dry-run")).returncode == 0
+        assert (await asyncio.to_thread(reread_by_itself, database, "--dry-run")).returncode == 0
         async with pool.acquire() as connection:
             for name, told in lives.items():
                 found = owners.get(name) or await connection.fetchval(
@@ -258,6 +265,7 @@ def test_while_receipts_and_answers_come_in_every_state_ends_as_the_plain_fold(
                 assert (await belief(connection, found))[:2] == truth(told)[:2], name
             await assert_books_balance(connection)
             assert await connection.fetchval(DEADLOCKS) == 0
+        await walking.close()
         await pool.close()
 
     run(race())

@@ -121,6 +121,7 @@ def test_who_may_not_is_refused(receiver: Receiver) -> None:
 
 def test_what_is_no_export_is_refused(admin: httpx2.Client) -> None:
     refused(admin.post("/v1/imports", content=b"<html>\n</html>\n"), 400, "not_an_export")
+    refused(admin.post("/v1/imports", content=b"transid,code\ra,7500\r"), 400, "not_an_export")  # an old Macintosh's
     refused(admin.post("/v1/imports", content=b"[]", headers={"content-encoding": "br"}), 415, "unknown_encoding")
     assert told(admin.post("/v1/imports", content=b""))["received"] == 0
 

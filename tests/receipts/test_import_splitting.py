@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import time
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
@@ -163,6 +164,17 @@ def test_a_body_over_the_limit_that_never_ends_is_not_held() -> None:
     assert [piece.fault and piece.fault.reason] == ["too_large"]
 
 
+def test_who_goes_on_in_lines_that_end_with_commas_takes_them_for_no_array() -> None:
+    one, three = json.dumps(ONE).encode(), json.dumps(THREE).encode()
+    file = one + b",\n" + LINE[:40] + b"\n" + three + b",\n"
+    first = pieces(file)[0].end
+    splitter = begun(file)
+    splitter.go_on_at(first)
+    rest = [*splitter.feed(file[first:]), *splitter.end()]
+    assert [piece.body for piece in rest] == [piece.body for piece in pieces(file)[1:]]
+    assert three in [piece.body for piece in rest]
+
+
 def test_lines_that_begin_within_a_body_are_found_after_it() -> None:
     file = b'Info": {"code": "1"}}}\n' + json.dumps(ONE).encode() + b"\n" + json.dumps(TWO).encode()
     found = pieces(file)
@@ -213,6 +225,16 @@ def faults(file: bytes) -> list[str | None]:
 def test_a_row_that_does_not_fit_and_an_open_quote_cost_themselves_alone() -> None:
     assert faults(b"transid,code\na,1\nb\nc,1,2\n\nd,1\n") == [None, "bad_row", "bad_row", None]
     assert faults(b'transid,code\na,1\nb,"2\nc,3\nd,4\n') == [None, "cut_off", None, None]
+
+
+def test_a_file_of_open_quotes_is_read_line_by_line_in_the_end() -> None:
+    """Each row's quote is open up to the end of the file: to look for the end of each takes a time that is squared."""
+    rows = b'",a"b,"\n' * 40_000
+    began = time.process_time()
+    found = pieces(b"transid,code,c\n" + rows + b"good,1,2\n", largest=1024 * 1024)
+    assert len(found) == 40_001
+    assert json.loads(found[-1].body)["deliveryInfoNotification"]["transid"] == "good"
+    assert time.process_time() - began < 15  # it was more than 100
 
 
 def test_other_columns_are_told_but_those_of_the_export_are_not() -> None:

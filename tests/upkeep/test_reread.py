@@ -210,6 +210,17 @@ def test_what_a_newer_version_told_of_is_left_alone(database: Database) -> None:
     on(database, work)
 
 
+def test_a_class_of_a_newer_version_is_told_by_its_number(database: Database) -> None:
+    async def work(connection: Any, tenant: TenantId) -> None:
+        [identity] = await tell(connection, telling(tenant, "t", "Failed", "7207"))
+        await connection.execute("update receipt set reason_class = 99")
+        await connection.execute("update message_state set reason_class = 99 where id = $1", identity)
+        report = await reread(connection, scope(tenant))
+        assert lines(report.figures.lines) == {("reason", "99", "temporary", 1)}
+
+    on(database, work)
+
+
 async def merge(connection: Any, tenant: TenantId, transid: str, ours: UUID) -> None:
     """The answer comes: what was observed under the transid is ours."""
     key = (transid_digest(transid), leg_digest("", NUMBER), MessageId(ours))
@@ -285,6 +296,30 @@ def test_a_person_who_is_forgotten_while_the_lock_is_waited_for_stays_forgotten(
         assert (await belief(connection, observed))[0].facts is Fact.UNKNOWN
 
     held_up(database, between, after)
+
+
+def test_where_some_message_is_always_merged_just_now_it_goes_on_with_fewer_at_once(database: Database) -> None:
+    async def work(connection: Any, tenant: TenantId) -> None:
+        told = [telling(tenant, f"t{n}", "Delivered") for n in range(200)]
+        ids = await tell(connection, *map(KNEW_NOTHING.read, told))
+        await issue(connection, tenant)
+        # Whenever more than a few are changed at once, one of them turns out to be a tombstone.
+        await connection.execute("""
+            alter function lock_states_v1(uuid[]) rename to really_lock_states_v1;
+            create function lock_states_v1(p_ids uuid[], out p_merged uuid[], out p_low uuid, out p_high uuid)
+            language plpgsql as $f$ begin
+              select * into p_merged, p_low, p_high from really_lock_states_v1(p_ids);
+              if cardinality(p_ids) > 5 then p_merged := p_ids[1:1]; end if;
+            end $f$""")
+        report = await reread(connection, scope(tenant))
+        assert (report.figures.changed, report.figures.messages) == (200, 201)
+        assert (
+            await connection.fetchval("select count(*) from message_state where id = any($1) and state = 60", ids)
+            == 200
+        )
+        await assert_books_balance(connection)
+
+    on(database, work)
 
 
 def test_a_week_that_is_dropped_meanwhile_is_passed_over(database: Database) -> None:
