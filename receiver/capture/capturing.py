@@ -7,7 +7,7 @@ from typing import Any
 
 import asyncpg
 
-from receiver.capture.hiding import CODES, KEYS, Hider, collect
+from receiver.capture.hiding import CODES, KEYS, Hider, collect, plain
 from receiver.capture.names import CALLBACK, CORRELATION, DESTINATION, DEVICE, TRANSID, Names
 from receiver.errors import ReceiverError
 from receiver.ids import TenantId
@@ -224,7 +224,7 @@ def _leaks(capture: Capture, names: Names) -> int:
     """How many of the original names can still be read in the capture."""
     texts = [text for step in capture.steps for text in (step.body, step.description or "", step.status)]
     texts += [one.reason_code or "" for one in capture.messages]
-    whole = "\n".join(texts).casefold()
+    whole = plain("\n".join(texts)).casefold()
     return sum(
         len(name) >= SHORTEST_LEAK and name.casefold() in whole and name.casefold() not in _ORDINARY
         for name in names.originals

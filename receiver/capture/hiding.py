@@ -1,12 +1,14 @@
 """Hiding whom a body speaks of: the structure, the platform's words and codes stay, names and numbers are replaced."""
 
 import contextlib
+import html
 import json
 import re
 from collections.abc import Callable
 from datetime import timedelta
 from functools import cached_property
 from typing import Any, Final
+from urllib.parse import unquote
 
 from receiver.capture.names import CALLBACK, CORRELATION, DESTINATION, DEVICE, TRANSID, Names
 from receiver.messages.lattice import Channel, Fact
@@ -14,6 +16,7 @@ from receiver.platform.codes import RECEIPT_CODES
 from receiver.platform.words import CHANNELS, fact_of, squeeze
 from receiver.receipts.body import Unreadable, parse, text_of
 from receiver.receipts.notification import DOCUMENTED
+from receiver.sandbox.capture import BETWEEN
 from receiver.sandbox.stamps import moved
 
 KINDS: Final = {
@@ -65,10 +68,21 @@ _PROLOGUE = re.compile(r"""<\?xml version="1.[01]"(?: encoding="[Uu][Tt][Ff]-?(?
 # `(#131049)`, SMTP's `550 5.7.1`.
 _STAYS = r"\(#\d{1,6}\)|(?<!\d)[245]\d\d[ \-][245]\.\d{1,2}\.\d{1,3}(?![\d.])"
 _URL = r"[a-z][a-z0-9+]{0,20}://\S+|www\.\S+"
-_MAIL = r"[^\s<>|;,:()\"'@%]{1,128}(?:@|%40)[^\s<>|;,:()\"']{1,256}"
+_MAIL = r"(?:\"[^\"@]{1,64}\"|[^\s<>|;,:()\"'@%]{1,128})(?:@|%40)[^\s<>|;,:()\"']{1,256}"
 _MIXED = r"(?<![\w\-])(?=[\w\-]*\d)(?=[\w\-]*[^\W\d_])[\w\-]{8,}"
 _HOST = r"(?<![\w.\-])(?:[\w\-]{1,63}\.){1,9}[^\W\d_]{2,63}(?![\w\-])"
-_NUMBER = r"\d(?:[\s().\-]{0,2}\d){6,}|\d{5,}"
+_NUMBER = rf"\d(?:{BETWEEN}\d){{6,}}|\d{{5,}}"
+_ADDRESS = r"(?:[0-9a-f]{1,4}:){7}[0-9a-f]{1,4}|(?<![\w:])(?:[0-9a-f]{1,4}:){1,6}(?::[0-9a-f]{1,4}){1,6}"
+# What spells a letter, a digit, a dot or a hyphen otherwise: nobody needs it, and a name could hide in it.
+_ESCAPED = re.compile(
+    r"%(?:3[0-9]|[46][1-9a-f]|[57][0-9a]|2[de]|5f|7e)|&#(?:x[0-9a-f]{1,6}|[0-9]{1,7});?", re.IGNORECASE
+)
+_LETTERS = re.compile(r"[^\W\d_]+")
+_IN_STAMPS = re.compile(
+    r"t|z|[ap]m|gmt|utc|[cew]es?t|[ecmp][sd]t|bst|ist|mon|tue|wed|thu|fri|sat|sun"
+    r"|jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec",
+    re.IGNORECASE,
+)
 
 
 class Hider:
@@ -82,12 +96,14 @@ class Hider:
     def _finder(self) -> tuple[re.Pattern[str], Callable[[str], str]]:
         names, standin_of = self._names.finder()
         known = rf"(?P<known>{names})|" if names else ""
-        rest = rf"(?P<stays>{_STAYS})|(?P<url>{_URL})|(?P<mail>{_MAIL})|(?P<token>{_MIXED})|(?P<host>{_HOST})"
-        return re.compile(rf"{known}{rest}|(?P<number>{_NUMBER})", re.IGNORECASE), standin_of
+        rest = rf"(?P<stays>{_STAYS})|(?P<url>{_URL})|(?P<mail>{_MAIL})|(?P<token>{_MIXED})"
+        rest = rf"{rest}|(?P<host>{_HOST}|{_ADDRESS})|(?P<number>{_NUMBER})"
+        return re.compile(known + rest, re.IGNORECASE), standin_of
 
     def text(self, text: str) -> str:
         """A free text without names, addresses and long numbers; all else stays. All names must be known by now."""
         pattern, standin_of = self._finder
+        text = plain(text)
 
         def replaced(found: re.Match[str]) -> str:
             match found.lastgroup:
@@ -152,7 +168,7 @@ class Hider:
             case "messagecount":
                 return text if text.strip().isdigit() and len(text.strip()) <= 3 else self.text(text)
             case "timestamp" | "deliverydate":
-                return moved(text, self._by) or (text if _DATE_LIKE.fullmatch(text.strip()) else self.text(text))
+                return self._stamp(text)
             case "description" | "additionalinfo" | "df_status_text":
                 return self.text(text)
             case "href" | "resourceurl" | "link":
@@ -191,6 +207,12 @@ class Hider:
             return text
         return text.replace(plain, self._names.hidden("node", plain)) if plain else text
 
+    def _stamp(self, text: str) -> str:
+        """A time stamp; with other words in it, it is a text."""
+        if not all(map(_IN_STAMPS.fullmatch, _LETTERS.findall(text))):
+            return self._names.hidden("text", text)
+        return moved(text, self._by) or (text if _DATE_LIKE.fullmatch(text.strip()) else self.text(text))
+
     def _link(self, text: str) -> str:
         """A link of the same depth; what names the request stands for its transid."""
         path = re.sub(r"^[a-z][a-z0-9+]*://[^/?#]*", "", text.strip(), flags=re.IGNORECASE).partition("?")[0]
@@ -222,8 +244,15 @@ class Hider:
         word = said.strip()
         if not word or fact_of(Channel.VOICE, word) is not Fact.UNKNOWN:
             return said
-        shown = self.text(said)
-        return shown if shown != said else self._names.hidden("text", word)
+        bare = self._finder[0].sub("", plain(said))
+        return self._names.hidden("text", word) if bare == plain(said) or _LETTERS.search(bare) else self.text(said)
+
+
+def plain(text: str) -> str:
+    """A text in which letters and digits stand for themselves."""
+    if "%" not in text and "&#" not in text:
+        return text
+    return _ESCAPED.sub(lambda found: html.unescape(unquote(found[0])), text)
 
 
 def collect(value: Any, names: Names, key: str = "") -> None:

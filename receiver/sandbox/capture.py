@@ -24,7 +24,7 @@ VERSION: Final = 1
 BEGINS: Final = datetime(2002, 1, 1, tzinfo=UTC)
 """What a capture's time stamps are told from: no real message is so old."""
 MOST_STEPS: Final = 10_000
-BETWEEN: Final = r"[\s().\-]{0,3}"
+BETWEEN: Final = r"[\s().,/·\u2010-\u2015\u2212\-]{0,3}"
 """What may stand between two digits of a number."""
 
 _WORDS: Final = {

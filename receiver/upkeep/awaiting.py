@@ -112,6 +112,10 @@ on conflict (hour, tenant, channel) do update
    set pushed = p.pushed + excluded.pushed, missed = p.missed + excluded.missed
 """
 LEAVE = "delete from awaited where message_id = any($1::uuid[])"
+PUT_OFF = """
+update awaited a set look_at = u.look_at from unnest($1::uuid[], $2::timestamptz[]) as u(id, look_at)
+ where a.message_id = u.id
+"""
 # When to ask is the asker's own, from its first question on.
 LATER = """
 update awaited a
@@ -234,6 +238,12 @@ async def carry_out(connection: Connection, decided: Sequence[tuple[Awaited, Dec
 async def leave(connection: Connection, ids: Sequence[MessageId]) -> None:
     """These are waited for no longer."""
     await connection.execute(LEAVE, ids)
+
+
+async def put_off(connection: Connection, until: Mapping[MessageId, datetime]) -> None:
+    """These are looked at again at their time."""
+    if until:
+        await connection.execute(PUT_OFF, list(until), list(until.values()))
 
 
 def _by_channel(channels: Iterable[Channel], rows: Iterable[asyncpg.Record]) -> dict[Channel, UUID]:

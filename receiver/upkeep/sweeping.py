@@ -24,10 +24,12 @@ select s.id from message_state s
    and s.merged_into is null
  order by s.id for update
 """
+# When it went out, by our clock: the platform's may say that it took a message before that.
 NAMES = """
-select m.id, m.tenant, m.channel, m.submission_id, m.destination, m.destination_key
+select m.id, m.tenant, m.channel, m.submission_id, m.destination, m.destination_key, s.sent_at
   from unnest($1::uuid[]) as u(id)
  cross join lateral (select * from message i where i.id = u.id offset 0) m
+  left join lateral (select i.sent_at from submission i where i.id = m.submission_id offset 0) s on true
 """
 
 
@@ -36,6 +38,7 @@ async def give_up(
 ) -> list[Change]:
     """Makes those that are still silent `no_receipt`, and awaits none of them any more; returns what changed.
 
+    Those that waited here for most of their time, and went out less than a patience ago, are looked at again then.
     One transaction. The receipt of a message is the same whoever writes it, so that two of us write one. Raises
     asyncpg.PostgresError: then nothing was done, and the next look comes here again.
     """
@@ -43,10 +46,17 @@ async def give_up(
         await connection.execute(awaiting.BY_INDEX)
         rows = await connection.fetch(STILL_SILENT, ids, [int(state) for state in SWEPT])
         silent = [MessageId(row["id"]) for row in rows]
-        told = [_told(row, waits[Channel(row["channel"])], now) for row in await connection.fetch(NAMES, silent)]
+        told, early = list[Told](), dict[MessageId, datetime]()
+        for row in await connection.fetch(NAMES, silent):
+            patient = waits[Channel(row["channel"])]
+            if row["sent_at"] is not None and row["sent_at"] + patient.patience > now:
+                early[MessageId(row["id"])] = row["sent_at"] + patient.patience
+            else:
+                told.append(_told(row, patient, now))
         ids = [one.candidate for one in told if one.candidate is not None]
         changes = await apply_known(connection, now, Feed.OWN, ids, told) if told else []
         await awaiting.leave(connection, ids)
+        await awaiting.put_off(connection, early)
     return changes
 
 

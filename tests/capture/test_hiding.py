@@ -80,7 +80,7 @@ def bodies(draw: st.DrawFn, names: dict[str, str]) -> bytes:
 
 # What fails is shown as it was drawn: making it small takes minutes.
 @settings(
-    max_examples=80,
+    max_examples=40,
     deadline=None,
     phases=(Phase.explicit, Phase.generate),
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
@@ -187,3 +187,51 @@ def test_a_name_of_letters_alone_is_found_in_a_text_in_any_spelling() -> None:
     [step] = capture_of(*rows_of([(AT, json.dumps(told).encode())])).steps
     assert "smith" not in step.body.casefold()
     assert "hne" not in step.body.casefold()
+
+
+@pytest.mark.parametrize(
+    ("said", "hidden"),
+    [
+        ("to=%34%34%37%39%31%31%31%32%33%34%35%36", ["%34%34", "447911"]),
+        ("&#52;&#x34;&#55;&#57;&#49;&#49;123456", ["&#52;", "447911"]),
+        ("for jane%2Edoe%2Dx1", ["jane"]),
+        ("0791,1123,456", ["0791", "456"]),
+        ("44\u20117911\u2011123\u2011456", ["7911"]),
+        ("44/7911/123456", ["7911"]),
+        ("07911   123   456", ["7911"]),
+        ('"bob smith"@corp.example: 550', ["bob", "corp.example"]),
+        ("from 2001:db8:85a3::8a2e:370:7334 at 11:59:58", ["85a3", "7334"]),
+    ],
+    ids=[
+        "percent",
+        "entities",
+        "percent in a name",
+        "commas",
+        "odd hyphens",
+        "slashes",
+        "blanks",
+        "quoted mail",
+        "ipv6",
+    ],
+)
+def test_no_spelling_brings_a_name_through_a_text(said: str, hidden: list[str]) -> None:
+    info = {"deliveryStatus": "Failed", "deliveryChannel": "SMS", "code": "7201", "destination": "447911123456"}
+    told = {
+        "deliveryInfoNotification": {"deliveryInfo": info | {"additionalInfo": said}, "callbackData": "jane.doe-x1"}
+    }
+    [step] = capture_of(*rows_of([(AT, json.dumps(told).encode())])).steps
+    shown = json.loads(step.body)["deliveryInfoNotification"]["deliveryInfo"]["additionalInfo"]
+    assert not [one for one in hidden if one in shown], shown
+    assert ("11:59:58" in said) == ("11:59:58" in shown)
+
+
+def test_beside_a_number_in_xml_and_beside_a_time_no_words_stay() -> None:
+    info = {"deliveryStatus": "Failed", "deliveryChannel": "SMS", "code": "7201", "destination": "447911123456"}
+    info["timeStamp"] = "2026-03-01T11:59:58 Jane"
+    xml = "<r><to>447911123456 J&#97;ne Roe</to><to>447911123456</to><status>Failed</status></r>"
+    told = {"deliveryInfoNotification": {"deliveryInfo": info, "transid": "t-77665544", "deliveryTransInfo": xml}}
+    [step] = capture_of(*rows_of([(AT, json.dumps(told).encode())])).steps
+    notification = json.loads(step.body)["deliveryInfoNotification"]
+    standin = notification["deliveryInfo"]["destination"]
+    assert notification["deliveryInfo"]["timeStamp"] == "text-1"
+    assert notification["deliveryTransInfo"] == f"<r><to>text-2</to><to>{standin}</to><status>Failed</status></r>"

@@ -20,7 +20,7 @@ from receiver.sandbox.crowd import Wanted
 from tests.capture.playing import beliefs, captured, come_in, played, rows_of
 from tests.support import Database, now, run
 
-MANY, STORED = 700, 56  # messages, over all channels in turn; those that go through the database
+MANY, STORED = 350, 28  # messages, over all channels in turn; those that go through the database
 WANTED = Wanted((httpx2.URL("http://127.0.0.1/"),), MANY, 11, tuple(channels.FAMILIES), "hostile")
 
 

@@ -150,8 +150,8 @@ def test_the_export_says_what_the_last_try_met() -> None:
 
 def test_nothing_that_was_taken_or_forged_is_exported() -> None:
     async def scene(on: Stage) -> None:
-        await tell(on, messages=50, profile="honest")
-        for place in range(150):
+        await tell(on, messages=20, profile="honest")
+        for place in range(60):
             await on.send(f"447700900{place + 100}", notifyurl=f"{on.recorder.url}/{place}", correlationid=f"m-{place}")
         await on.quiet()
         assert (await on.ledger())["receiver"]["forged"] == 0

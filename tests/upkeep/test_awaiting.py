@@ -7,17 +7,33 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from receiver import metrics
-from receiver.ids import MessageId
+from receiver.ids import MessageId, first_id_at
 from receiver.messages.lattice import Channel, Fact, State
 from receiver.messages.told import Feed
 from receiver.upkeep import awaiting, completeness, learning
 from receiver.upkeep.awaiter import Awaiter
 from receiver.upkeep.awaiting import Fence
 from receiver.waits import DEFAULTS, Waits
-from tests.support import Database
+from tests.support import Database, cloned
 from tests.upkeep.waiting import DAY, HOUR, MINUTE, SECOND, World, in_world, settle
 
 OWN_RECEIPTS = "select count(*) from receipt where message_id = $1 and feed = 6 and fact = $2"
+TABLES = ["message", "message_state", "receipt", "change", "submission", "awaited", "walk", "push_count", "usual_time"]
+
+
+@pytest.fixture(scope="module")
+def one_database(postgres: str, template: str) -> Iterator[Database]:
+    """One for all tests here: to clone it took longer than most of them."""
+    with cloned(postgres, template, "awaiting") as made:
+        yield made
+
+
+@pytest.fixture
+def database(one_database: Database) -> Database:
+    """Without messages, and nothing waited for."""
+    for table in TABLES:
+        one_database.fetch(f"delete from {table}")
+    return one_database
 
 
 def test_a_message_of_which_nothing_is_told_is_no_receipt_after_its_channel_s_patience_and_not_before(
@@ -68,32 +84,31 @@ def test_a_late_final_receipt_corrects_it(database: Database) -> None:
     in_world(database, work)
 
 
-@pytest.mark.parametrize(
-    ("channel", "facts"),
-    [
-        (Channel.SMS, ()),
-        (Channel.SMS, (Fact.UNCERTAIN,)),
-        (Channel.APPLE, (Fact.ACCEPTED, Fact.SUBMITTED)),
-        (Channel.EVENT, (Fact.ACCEPTED,)),
-        (Channel.SMS, (Fact.ACCEPTED, Fact.DELIVERED)),
-        (Channel.SMS, (Fact.REFUSED,)),
-    ],
-    ids=["queued", "uncertain", "ceiling of apple", "ceiling of event", "delivered", "refused"],
-)
-def test_what_was_never_sent_for_certain_or_is_final_is_never_given_up(
-    database: Database, channel: Channel, facts: tuple[Fact, ...]
-) -> None:
+NEVER_GIVEN_UP: list[tuple[Channel, tuple[Fact, ...]]] = [
+    (Channel.SMS, ()),
+    (Channel.SMS, (Fact.UNCERTAIN,)),
+    (Channel.APPLE, (Fact.ACCEPTED, Fact.SUBMITTED)),
+    (Channel.EVENT, (Fact.ACCEPTED,)),
+    (Channel.SMS, (Fact.ACCEPTED, Fact.DELIVERED)),
+    (Channel.SMS, (Fact.REFUSED,)),
+]
+
+
+def test_what_was_never_sent_for_certain_or_is_final_is_never_given_up(database: Database) -> None:
     async def work(one: World) -> None:
         began = one.at - HOUR
-        message = await one.born(began, channel)
-        for fact in facts:
-            await one.told(message, fact, began + SECOND)
-        before, worker = await one.state(message), one.awaiter()
+        messages = []
+        for channel, facts in NEVER_GIVEN_UP:
+            messages.append(await one.born(began, channel))
+            for fact in facts:
+                await one.told(messages[-1], fact, began + SECOND)
+        before, worker = [await one.state(message) for message in messages], one.awaiter()
+        assert before == [0, State.UNCERTAIN, State.SUBMITTED, State.ACCEPTED, State.DELIVERED, State.REFUSED]
         for days in (0, 3, 4, 10, 30, 60):
             one.at = began + timedelta(days=days, hours=2)
             await settle(worker)
-        assert await one.state(message) == before
-        assert bool(await one.awaited(message)) == (before in (State.QUEUED, State.UNCERTAIN))
+        assert [await one.state(message) for message in messages] == before
+        assert [bool(await one.awaited(message)) for message in messages] == [True, True, *[False] * 4]
 
     in_world(database, work)
 
@@ -131,6 +146,35 @@ def test_a_wrong_time_of_the_platform_s_neither_hurries_nor_stops_us(database: D
         one.at = began + 73 * HOUR
         await settle(worker)
         assert await one.state(early) == await one.state(late) == State.NO_RECEIPT
+
+    in_world(database, work)
+
+
+def test_what_waited_here_for_days_has_its_patience_from_when_it_went_out_whatever_the_platform_s_clock_says(
+    database: Database,
+) -> None:
+    async def work(one: World) -> None:
+        began = one.at - 90 * HOUR
+        message = await one.born(began)
+        await one.connection.execute(
+            "insert into submission (id, tenant, batch_id, api, created_at, first_id, last_id, message_count, sent_at)"
+            " values ($1, $2, $1, 1, $3, $1, $1, 1, $4)",
+            message,
+            one.tenant,
+            began,
+            one.at,
+        )
+        await one.told(message, Fact.SUBMITTED, one.at)
+        await one.connection.execute("update message_state set submitted_at = $2 where id = $1", message, began)
+        worker = one.awaiter()
+        await settle(worker)
+        assert await one.state(message) == State.SUBMITTED
+        row = await one.awaited(message)
+        assert row is not None
+        assert row["look_at"] == one.at + 72 * HOUR
+        one.at += 72 * HOUR
+        await settle(worker)
+        assert await one.state(message) == State.NO_RECEIPT
 
     in_world(database, work)
 
@@ -243,14 +287,12 @@ def test_the_platform_may_be_asked_from_the_usual_time_on_and_only_for_what_has_
 def test_a_message_is_overdue_when_nearly_all_of_its_channel_and_country_are_heard_of(database: Database) -> None:
     async def work(one: World) -> None:
         began = one.at - 5 * HOUR
-        for n in range(200):
-            for country, seconds in (("GB", 40), ("NO", 1800)):
-                at = began + timedelta(seconds=n)
-                message = await one.sent(at, country=country)
-                await one.told(message, Fact.DELIVERED, at + timedelta(seconds=seconds if n % 100 else 2 * seconds))
-        for n in range(99):
-            message = await one.sent(began + timedelta(seconds=n), country="FR")
-            await one.told(message, Fact.DELIVERED, began + timedelta(seconds=n + 7))
+        times = [began + n * SECOND for n in range(200)]
+        for country, seconds, count in (("GB", 40, 200), ("NO", 1800, 200), ("FR", 7, 99)):
+            messages = await one.many_sent(times[:count], country=country)
+            slow = {0, 100} if count == 200 else set()
+            heard = [at + (2 if n in slow else 1) * seconds * SECOND for n, at in enumerate(times[:count])]
+            await one.many_told(messages, heard, Fact.DELIVERED)
         worker = one.awaiter()
         await worker.learn()
         rows = await one.connection.fetch("select channel, country, seconds, messages from usual_time order by country")
@@ -290,11 +332,10 @@ def test_nothing_is_learned_from_messages_that_had_no_time_to_be_slow_nor_from_w
     database: Database,
 ) -> None:
     async def work(one: World) -> None:
-        for n in range(120):
-            young = await one.sent(one.at - 10 * MINUTE)
-            await one.told(young, Fact.DELIVERED, one.at - 9 * MINUTE)
-            asked = await one.sent(one.at - 5 * HOUR - timedelta(seconds=n), Channel.VOICE)
-            await one.told(asked, Fact.DELIVERED, one.at - HOUR, Feed.POLL)
+        young = await one.many_sent([one.at - 10 * MINUTE] * 120)
+        await one.many_told(young, [one.at - 9 * MINUTE] * 120, Fact.DELIVERED)
+        asked = await one.many_sent([one.at - 5 * HOUR] * 120, Channel.VOICE)
+        await one.many_told(asked, [one.at - HOUR] * 120, Fact.DELIVERED, Feed.POLL, Channel.VOICE)
         await one.awaiter().learn()
         assert await one.value("select count(*) from usual_time") == 0
 
@@ -320,6 +361,20 @@ def test_a_message_that_is_committed_long_after_its_id_was_minted_is_not_passed(
         await settle(worker)
         assert await one.counted() == (1, 0)
         assert await one.awaited(very_late) is not None
+
+    in_world(database, work)
+
+
+def test_what_is_born_after_a_clock_that_was_ahead_was_set_back_is_not_passed(database: Database) -> None:
+    async def work(one: World) -> None:
+        worker = one.awaiter()
+        await settle(worker)
+        ahead = first_id_at(one.at + HOUR)
+        await one.connection.execute("update walk set last_id = $1", ahead)
+        message = await one.born(datetime.now(UTC), noticed=True)
+        one.at += 3 * HOUR
+        await settle(worker)
+        assert await one.awaited(message) is not None
 
     in_world(database, work)
 
@@ -352,6 +407,7 @@ def test_the_walk_waits_for_whoever_may_still_commit_a_message(database: Databas
         began = await one.value("select clock_timestamp()")
         while await one.value("select clock_timestamp()") < began + 3 * SECOND:
             await worker.once()
+            await asyncio.sleep(0.1)
         passed = await awaiting.cursors(one.connection, [Channel.SMS])
         assert passed[Channel.SMS] < slow
         await writing.commit()

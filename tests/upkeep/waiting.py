@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -14,7 +14,7 @@ from receiver.database.pool import Connection, Pool, connect, open_pool
 from receiver.ids import MessageId, SubmissionId, TenantId, destination_digest, first_id_at, new_id
 from receiver.messages.lattice import Channel, Fact
 from receiver.messages.store import apply_known
-from receiver.messages.told import Feed, told_by_us
+from receiver.messages.told import Feed, Told, told_by_us
 from receiver.upkeep.awaiter import Awaiter
 from receiver.waits import DEFAULTS, Waits
 from tests.support import Database
@@ -67,7 +67,40 @@ class World:
     ) -> None:
         """Somebody tells a fact of a message, and it is heard at `at`."""
         channel = Channel(await self.value("select channel from message where id = $1", message))
-        told = told_by_us(
+        async with self.connection.transaction():
+            await apply_known(
+                self.connection, at, feed, [message], [self._fact(message, fact, at, channel, transid=transid)]
+            )
+
+    async def many_sent(
+        self, times: Sequence[datetime], channel: Channel = Channel.SMS, *, country: str | None = "GB"
+    ) -> list[MessageId]:
+        """As many messages, taken by the platform as soon as they were handed in."""
+        ids = [id_at(at) for at in times]
+        key = destination_digest(NUMBER)
+        await self.unnoticed.executemany(
+            BORN, [(one, self.tenant, channel, at, NUMBER, key, country) for one, at in zip(ids, times, strict=True)]
+        )
+        await self.many_told(ids, times, Fact.ACCEPTED, Feed.ANSWER, channel)
+        return ids
+
+    async def many_told(
+        self,
+        messages: Sequence[MessageId],
+        times: Sequence[datetime],
+        fact: Fact,
+        feed: Feed = Feed.PUSH,
+        channel: Channel = Channel.SMS,
+    ) -> None:
+        """Somebody tells the same fact of each of these messages, each at its time."""
+        told = [self._fact(one, fact, at, channel) for one, at in zip(messages, times, strict=True)]
+        async with self.connection.transaction():
+            await apply_known(self.connection, max(times), feed, messages, told)
+
+    def _fact(
+        self, message: MessageId, fact: Fact, at: datetime, channel: Channel, *, transid: str | None = None
+    ) -> Told:
+        return told_by_us(
             tenant=self.tenant,
             submission_id=SubmissionId(message),
             message_id=message,
@@ -83,8 +116,6 @@ class World:
             transid=transid,
             raw=b"{}",
         )
-        async with self.connection.transaction():
-            await apply_known(self.connection, at, feed, [message], [told])
 
     async def sent(self, at: datetime, channel: Channel = Channel.SMS, *, country: str | None = "GB") -> MessageId:
         """A message that the platform took as soon as it was handed in."""
