@@ -12,7 +12,7 @@ PACKAGE = ROOT / "receiver"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 MOST_LINES = 300
 
-# What stands above or beside all rooms; it knows none of them (but app.py, duties.py, house.py and the command line do).
+# What stands above or beside all rooms; it knows none of them (app.py, duties.py, house.py and the command line do).
 GROUND = {"__init__", "environment", "errors", "ids", "logs", "metrics", "settings", "targets", "tenant_settings"} | {
     "client",
     "frame",
