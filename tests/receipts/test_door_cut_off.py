@@ -22,7 +22,7 @@ from tests.support import SECRET
 class Stuck(Intake):
     """An intake that never says that it is done."""
 
-    is_spooling = False
+    is_spooling = is_full = False
 
     def __init__(self) -> None:
         self.began = asyncio.Event()
@@ -55,10 +55,12 @@ async def answer_after_cancelling(parts: list[Message]) -> list[int]:
 
     notify, scope = door(intake)
     handling = asyncio.create_task(notify(scope, receive, send))
-    await asyncio.wait(
-        [asyncio.create_task(stands_still.wait()), asyncio.create_task(intake.began.wait())],
-        return_when=asyncio.FIRST_COMPLETED,
-    )
+    async with asyncio.timeout(10):  # whatever else it did
+        await asyncio.wait(
+            [handling, asyncio.create_task(stands_still.wait()), asyncio.create_task(intake.began.wait())],
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+    assert not handling.done()
     handling.cancel()
     await handling
     return [status for status in sent if status is not None]

@@ -24,7 +24,7 @@ from tests.support import SECRET
 class Broken(Intake):
     """An intake with a fault, whose words hold what nobody may read in a log."""
 
-    is_spooling = False
+    is_spooling = is_full = False
 
     def __init__(self) -> None:
         pass
