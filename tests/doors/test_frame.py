@@ -45,7 +45,9 @@ def test_a_tenant_without_a_platform_key_can_not_send_and_is_told_so(receiver: R
         body = {"deliverychannel": "sms", "channels": {"sms": {"text": "x"}}, "destination": [{"msisdn": ["1"]}]}
         answer = client.post("/v1/messages", json=body)
     assert (answer.status_code, answer.json()["code"]) == (422, "tenant_cannot_send")
-    assert receiver.database.counts() == before | {"api_key": before["api_key"] + 1}
+    background = {"walk", "duty"}  # what the duties write meanwhile
+    after = receiver.database.counts() | {table: before[table] for table in background & before.keys()}
+    assert after == before | {"api_key": before["api_key"] + 1}
 
 
 def test_the_contract_is_valid_openapi_and_is_what_is_served(receiver: Receiver) -> None:

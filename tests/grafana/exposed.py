@@ -11,6 +11,7 @@ METRICS: dict[str, frozenset[str]] = {
     "receiver_delivery_seconds_count": frozenset({"channel"}),
     "receiver_delivery_seconds_sum": frozenset({"channel"}),
     "receiver_outbox_messages": frozenset({"tenant"}),
+    "receiver_ledger_difference": frozenset(),
     "receiver_spool_oldest_seconds": frozenset({"instance"}),  # whose disk it is: Prometheus' own label
 }
 
