@@ -60,12 +60,15 @@ class _InTurn(HttpToolsProtocol):
             super().data_received(data)
         else:
             self._unheard += 1
+            self.flow.pause_reading()  # what more there is waits in the kernel, which is bounded
             self.turns.wait(self, data)
 
     def hear(self, data: bytes) -> None:
         """Its turn has come, if it is still there."""
         self._unheard -= 1
         if self.parser is not None and not self.transport.is_closing():
+            if not self._unheard:
+                self.flow.resume_reading()
             super().data_received(data)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import uvloop
 
@@ -20,6 +21,7 @@ class Counting:
         self.turns: list[int] = [0]
         self.paths: list[str] = []
         self.counting = True
+        self.server: Server
 
     def turn(self) -> None:
         """One more turn has begun."""
@@ -40,7 +42,7 @@ class Counting:
 async def served(work: Callable[[int, Counting], Awaitable[None]]) -> Counting:
     app = Counting()
     bound = listen("127.0.0.1", 0)
-    server: Server = server_for(app)
+    server = app.server = server_for(app)
     task = asyncio.create_task(server.serve(sockets=[bound]))
     try:
         async with asyncio.timeout(30):
@@ -89,6 +91,23 @@ def test_what_one_connection_says_is_heard_in_its_order() -> None:
 
     app = uvloop.run(served(work))
     assert app.paths == [f"/{number}" for number in range(CROWD)]
+
+
+def test_what_a_connection_says_before_its_turn_is_not_kept_without_end() -> None:
+    async def work(port: int, app: Counting) -> None:
+        kind: Any = app.server.config.http
+        turns = kind.turns
+        turns._left, turns._is_counting = 0, True  # nobody's turn comes
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 64000000\r\n\r\n" + b"x" * 64_000_000)
+        kept: list[int] = []
+        while len(kept) < 2 or not kept[-1] or kept[-1] != kept[-2]:  # until nothing more comes
+            kept.append(sum(len(data) for _, data in turns._waiting))
+            await asyncio.sleep(0.1)
+        assert kept[-1] < 1_000_000
+        writer.transport.abort()
+
+    uvloop.run(served(work))
 
 
 def test_who_leaves_before_his_turn_disturbs_nobody() -> None:
