@@ -94,6 +94,16 @@ return to_timestamp(('x' || translate(left(p_id::text, 13), '-', ''))::bit(48)::
 create function first_id_at_v1(p_at timestamptz) returns uuid language sql stable
 return (lpad(to_hex(floor(extract(epoch from p_at) * 1000)::bigint), 12, '0') || repeat('0', 20))::uuid;
 
+-- How long it is from p_from (seconds since 1970) to p_to, in classes a tenth apart: class c > 0 ends at
+-- (105/95)^(c - 1) milliseconds, so its middle is wrong by 5 % at most. 0: p_to has not come.
+create function lag_v1(p_from double precision, p_to timestamptz) returns integer language sql stable
+return case when p_to is null then 0
+            else least(255, 1 + ceil(ln(greatest(1, (date_part('epoch', p_to) - p_from) * 1000)) / 0.1000834585569826))::integer end;
+
+-- When an id was minted, in seconds since 1970.
+create function minted_v1(p_id uuid) returns double precision language sql immutable
+return ('x' || translate(left(p_id::text, 13), '-', ''))::bit(48)::bigint / 1000.0::double precision;
+
 -- Whether nothing more is expected of a message: negative, positive, or at its channel's ceiling (lattice.is_final).
 create function is_final_v1(p_state smallint, p_channel smallint) returns boolean language sql immutable
 return p_state >= 40 or p_channel = 11 and p_state in (20, 25) or p_channel in (14, 15) and p_state in (10, 20, 25);
@@ -102,7 +112,7 @@ return p_state >= 40 or p_channel = 11 and p_state in (20, 25) or p_channel in (
 -- receipts are inserted by EARLIER statements of the same transaction. The bits are receiver/messages/lattice.py.
 create function fold_v1(
     p_at timestamptz, p_feed smallint, p_low uuid, p_high uuid, p_ids uuid[], p_facts integer[], p_ranks smallint[], p_reason_keys bytea[],
-    p_reason_classes smallint[], p_times timestamptz[], p_transids text[]
+    p_reason_classes smallint[], p_times timestamptz[], p_transids text[], p_carriers text[]
 ) returns changed_v1[] language plpgsql volatile
 set enable_hashjoin = off set enable_mergejoin = off set enable_material = off
 set enable_seqscan = off set enable_bitmapscan = off set enable_memoize = off as $f$
@@ -119,9 +129,10 @@ begin
            min(t.at) filter (where t.fact & 2048 <> 0) as delivered_at,
            min(t.at) filter (where t.fact & 8192 <> 0) as read_at,
            min(t.at) filter (where t.fact & 71648 <> 0) as failed_at,
-           min(t.transid collate "C") as transid
-      from unnest(p_ids, p_facts, p_ranks, p_reason_keys, p_reason_classes, p_times, p_transids)
-           as t(id, fact, rank, reason_key, reason_class, at, transid)
+           min(t.transid collate "C") as transid,
+           min(t.carrier collate "C") as carrier
+      from unnest(p_ids, p_facts, p_ranks, p_reason_keys, p_reason_classes, p_times, p_transids, p_carriers)
+           as t(id, fact, rank, reason_key, reason_class, at, transid, carrier)
      group by t.id
   ),
   new as materialized (
@@ -146,7 +157,18 @@ begin
            least(m.delivered_at, b.delivered_at) as delivered_at,
            least(m.read_at, b.read_at) as read_at,
            least(m.failed_at, b.failed_at) as failed_at,
-           least(m.transid collate "C", b.transid) as transid
+           least(m.transid collate "C", b.transid) as transid,
+           m.carrier as old_carrier, least(m.carrier collate "C", b.carrier) as carrier,
+           m.lags as old_lags,
+           case when b.accepted_at < coalesce(m.accepted_at, 'infinity')
+                then lag_v1(minted_v1(m.id), b.accepted_at) else m.lags & 255 end
+           | case when b.submitted_at < coalesce(m.submitted_at, 'infinity')
+                  then lag_v1(minted_v1(m.id), b.submitted_at) << 8 else m.lags & 65280 end
+           | case when b.delivered_at < coalesce(m.delivered_at, 'infinity')
+                  then lag_v1(minted_v1(m.id), b.delivered_at) << 16 else m.lags & 16711680 end as lags,
+           case when p_feed = 1 and (b.delivered_at < coalesce(m.delivered_at, 'infinity')
+                                     or b.failed_at < coalesce(m.failed_at, 'infinity'))
+                then lag_v1(date_part('epoch', coalesce(b.delivered_at, b.failed_at)), p_at) end as told_lag
       from best b
       left join lateral (
         select * from message_state s where s.id = b.id and s.id between p_low and p_high offset 0) m on true
@@ -170,23 +192,26 @@ begin
            clicked_at = n.clicked_at, complained_at = n.complained_at,
            accepted_at = n.accepted_at, submitted_at = n.submitted_at, delivered_at = n.delivered_at,
            read_at = n.read_at, failed_at = n.failed_at,
-           transid = n.transid, changed_at = p_at
+           transid = n.transid, carrier = n.carrier, lags = n.lags, changed_at = p_at
       from new n
      where m.id = n.id      -- no bounds: the planner could take them for a way to the row
        and (m.state, m.facts, m.reason_key, m.conflict, m.clicks, m.complaints, m.clicked_at, m.complained_at,
-            m.accepted_at, m.submitted_at, m.delivered_at, m.read_at, m.failed_at, m.transid)
+            m.accepted_at, m.submitted_at, m.delivered_at, m.read_at, m.failed_at, m.transid, m.carrier)
            is distinct from
            (n.state, n.facts, n.reason_key, n.conflict, n.clicks, n.complaints, n.clicked_at, n.complained_at,
-            n.accepted_at, n.submitted_at, n.delivered_at, n.read_at, n.failed_at, n.transid)
+            n.accepted_at, n.submitted_at, n.delivered_at, n.read_at, n.failed_at, n.transid, n.carrier)
     returning m.id, m.version, m.tenant, m.origin, m.channel, m.country,
               case when n.version = 0 and n.origin = 2 then null else n.old_state end as old_state, m.state,
-              n.old_class, m.reason_class, n.old_conflict, m.conflict, m.reason_key, m.accepted_at, m.delivered_at
+              n.old_class, m.reason_class, n.old_conflict, m.conflict, m.reason_key, m.accepted_at, m.delivered_at,
+              n.old_lags, m.lags, n.told_lag, n.old_carrier, m.carrier
   ),
   log as (
     insert into change (at, message_id, version, tenant, origin, channel, feed, country, old_state, new_state,
-                        old_class, new_class, old_conflict, new_conflict)
+                        old_class, new_class, old_conflict, new_conflict, old_lags, new_lags, told_lag,
+                        old_carrier, new_carrier)
     select p_at, u.id, u.version, u.tenant, u.origin, u.channel, p_feed, u.country, u.old_state, u.state,
-           u.old_class, u.reason_class, u.old_conflict, u.conflict
+           u.old_class, u.reason_class, u.old_conflict, u.conflict, u.old_lags, u.lags, u.told_lag,
+           u.old_carrier, u.carrier
       from upd u
   )
   select array_agg((u.id, u.tenant, u.origin, u.channel, u.old_state, u.state,
@@ -267,7 +292,7 @@ set enable_hashjoin = off set enable_mergejoin = off set enable_material = off
 set enable_seqscan = off set enable_bitmapscan = off set enable_memoize = off as $f$
 declare
   v_ids uuid[]; v_facts integer[]; v_ranks smallint[]; v_reason_keys bytea[]; v_reason_classes smallint[];
-  v_times timestamptz[]; v_transids text[]; v_fingerprints bytea[];
+  v_times timestamptz[]; v_transids text[]; v_carriers text[]; v_fingerprints bytea[];
 begin
   with new as materialized (
     select distinct on (p_ids[t.ordinality], t.fingerprint) p_ids[t.ordinality] as id, t.ordinality as n, t.*
@@ -280,18 +305,20 @@ begin
      order by p_ids[t.ordinality], t.fingerprint, t.received_at, t.ordinality
   ),
   ins as (
-    insert into receipt (message_id, fingerprint, feed, elsewhere, channel, fact, rank, clash, reason_key, reason_class,
-                         received_at, told_at, status, code, code_key, description, destination, destination_key,
+    insert into receipt (message_id, fingerprint, feed, elsewhere, joined, channel, fact, rank, clash, reason_key,
+                         reason_class, received_at, told_at, status, code, code_key, description, destination, destination_key,
                          subtid, device, carrier, message_count, transid, raw)
-    select t.id, t.fingerprint, p_feed, p_elsewhere[t.n], t.channel, t.fact, t.rank, t.clash,
+    select t.id, t.fingerprint, p_feed, p_elsewhere[t.n],
+           case when p_feed not in (1, 2, 4) then 0 when t.candidate = t.id then 1 when t.fresh = t.id then 4
+                when t.submission_id is not null then 2 else 3 end, t.channel, t.fact, t.rank, t.clash,
            t.reason_key, t.reason_class, t.received_at, t.told_at, t.status, t.code, t.code_key, t.description,
            t.destination, t.destination_key, t.subtid, t.device, t.carrier, t.message_count, t.transid, t.raw
       from new t
   )
   select array_agg(t.n), array_agg(t.id), array_agg(t.fact), array_agg(t.rank), array_agg(t.reason_key),
          array_agg(t.reason_class), array_agg(coalesce(t.told_at, t.received_at)), array_agg(left(t.transid, 128)),
-         array_agg(t.fingerprint)
-    into p_new, v_ids, v_facts, v_ranks, v_reason_keys, v_reason_classes, v_times, v_transids, v_fingerprints
+         array_agg(left(nullif(t.carrier, ''), 64)), array_agg(t.fingerprint)
+    into p_new, v_ids, v_facts, v_ranks, v_reason_keys, v_reason_classes, v_times, v_transids, v_carriers, v_fingerprints
     from new t;
 
   -- what was asked for (feed 3) is no notification: only what the platform told by itself goes on
@@ -315,12 +342,12 @@ begin
     select array_cat(v_ids, array_agg(e.message_id)), array_cat(v_facts, array_agg(e.fact)),
            array_cat(v_ranks, array_agg(e.rank)), array_cat(v_reason_keys, array_agg(null::bytea)),
            array_cat(v_reason_classes, array_agg(null::smallint)), array_cat(v_times, array_agg(e.received_at)),
-           array_cat(v_transids, array_agg(null::text))
-      into v_ids, v_facts, v_ranks, v_reason_keys, v_reason_classes, v_times, v_transids from earlier e;
+           array_cat(v_transids, array_agg(null::text)), array_cat(v_carriers, array_agg(null::text))
+      into v_ids, v_facts, v_ranks, v_reason_keys, v_reason_classes, v_times, v_transids, v_carriers from earlier e;
   end if;
   if v_ids is not null then
     p_changes := fold_v1(p_at, p_feed, p_low, p_high, v_ids, v_facts, v_ranks, v_reason_keys, v_reason_classes, v_times,
-                         v_transids);
+                         v_transids, v_carriers);
   end if;
 end $f$;
 
@@ -562,15 +589,16 @@ set enable_hashjoin = off set enable_mergejoin = off set enable_material = off
 set enable_seqscan = off set enable_bitmapscan = off set enable_memoize = off as $f$
 declare
   v_ids uuid[]; v_facts integer[]; v_ranks smallint[]; v_reason_keys bytea[]; v_reason_classes smallint[];
-  v_times timestamptz[]; v_transids text[]; v_told uuid[]; v_fingerprints bytea[];
+  v_times timestamptz[]; v_transids text[]; v_carriers text[]; v_told uuid[]; v_fingerprints bytea[];
 begin
   with dead as (
     update message_state m set merged_into = v.id, version = m.version + 1, changed_at = p_at
       from unnest(p_owners, p_ours) as v(owner, id) where m.id = v.owner
-    returning m.id, m.version, m.tenant, m.origin, m.channel, m.country, m.state, m.reason_class, m.conflict)
+    returning m.id, m.version, m.tenant, m.origin, m.channel, m.country, m.state, m.reason_class, m.conflict, m.lags, m.carrier)
   insert into change (at, message_id, version, tenant, origin, channel, country, old_state, new_state,
-                      old_class, new_class, old_conflict, new_conflict)
-  select p_at, d.id, d.version, d.tenant, d.origin, d.channel, d.country, d.state, null, d.reason_class, null, d.conflict, null
+                      old_class, new_class, old_conflict, new_conflict, old_lags, old_carrier)
+  select p_at, d.id, d.version, d.tenant, d.origin, d.channel, d.country, d.state, null, d.reason_class, null, d.conflict, null,
+         d.lags, d.carrier
     from dead d where d.version > 1 order by d.id;      -- one that was born in this group has not come into the log
 
   update message_key k set message_id = v.id
@@ -580,22 +608,24 @@ begin
                            union select uuid_send(m.parent_id) from message m where m.id = any(p_owners));
 
   with ins as (
-    insert into receipt as r (message_id, fingerprint, feed, copied, elsewhere, channel, fact, rank, clash, reason_key,
-                              reason_class, received_at, told_at, status, code, code_key, description, destination,
+    insert into receipt as r (message_id, fingerprint, feed, copied, elsewhere, joined, channel, fact, rank, clash,
+                              reason_key, reason_class, received_at, told_at, status, code, code_key, description, destination,
                               destination_key, subtid, device, carrier, message_count, transid, raw)
-    select v.id, c.fingerprint, c.feed, true, m.destination_key <> c.destination_key, c.channel, c.fact, c.rank, c.clash,
+    select v.id, c.fingerprint, c.feed, true, m.destination_key <> c.destination_key, c.joined, c.channel, c.fact, c.rank, c.clash,
            c.reason_key, c.reason_class, c.received_at, c.told_at, c.status, c.code, c.code_key, c.description,
            c.destination, c.destination_key, c.subtid, c.device, c.carrier, c.message_count, c.transid, c.raw
       from unnest(p_owners, p_ours) as v(owner, id) join receipt c on c.message_id = v.owner join message m on m.id = v.id
      order by v.id, c.fingerprint
     on conflict do nothing
     returning r.message_id, r.fingerprint, r.feed, r.fact, r.rank, r.reason_key, r.reason_class,
-              coalesce(r.told_at, r.received_at) as at, left(r.transid, 128) as transid)
+              coalesce(r.told_at, r.received_at) as at, left(r.transid, 128) as transid,
+              left(nullif(r.carrier, ''), 64) as carrier)
   select array_agg(i.message_id), array_agg(i.fact), array_agg(i.rank), array_agg(i.reason_key), array_agg(i.reason_class),
-         array_agg(i.at), array_agg(i.transid),
+         array_agg(i.at), array_agg(i.transid), array_agg(i.carrier),
          array_agg(i.message_id) filter (where i.feed in (1, 2, 4)),
          array_agg(i.fingerprint) filter (where i.feed in (1, 2, 4))
-    into v_ids, v_facts, v_ranks, v_reason_keys, v_reason_classes, v_times, v_transids, v_told, v_fingerprints from ins i;
+    into v_ids, v_facts, v_ranks, v_reason_keys, v_reason_classes, v_times, v_transids, v_carriers, v_told, v_fingerprints
+    from ins i;
 
   if v_told is not null and exists (select from tenant t where t.forwards) then
     perform forward_v1(p_at, v_told, v_fingerprints, true);
@@ -610,11 +640,11 @@ begin
   select array_cat(v_ids, array_agg(e.message_id)), array_cat(v_facts, array_agg(e.fact)),
          array_cat(v_ranks, array_agg(e.rank)), array_cat(v_reason_keys, array_agg(null::bytea)),
          array_cat(v_reason_classes, array_agg(null::smallint)), array_cat(v_times, array_agg(e.received_at)),
-         array_cat(v_transids, array_agg(null::text))
-    into v_ids, v_facts, v_ranks, v_reason_keys, v_reason_classes, v_times, v_transids from earlier e;
+         array_cat(v_transids, array_agg(null::text)), array_cat(v_carriers, array_agg(null::text))
+    into v_ids, v_facts, v_ranks, v_reason_keys, v_reason_classes, v_times, v_transids, v_carriers from earlier e;
   if v_ids is not null then
     return fold_v1(p_at, p_feed, p_low, p_high, v_ids, v_facts, v_ranks, v_reason_keys, v_reason_classes, v_times,
-                   v_transids);
+                   v_transids, v_carriers);
   end if;
   return null;
 end $f$;
@@ -888,7 +918,10 @@ begin
               group by r.channel, r.destination_key, r.subtid, r.device
              having bit_or(r.fact) & bit_or(r.clash) <> 0) as conflict,
            b.clicks, b.complaints, b.clicked_at, b.complained_at,
-           b.accepted_at, b.submitted_at, b.delivered_at, b.read_at, b.failed_at
+           b.accepted_at, b.submitted_at, b.delivered_at, b.read_at, b.failed_at,
+           m.carrier as old_carrier, b.carrier, m.lags as old_lags,
+           lag_v1(minted_v1(m.id), b.accepted_at) | lag_v1(minted_v1(m.id), b.submitted_at) << 8
+           | lag_v1(minted_v1(m.id), b.delivered_at) << 16 as lags
       from unnest(p_ids) as i(id)
      cross join lateral (
        select * from message_state s where s.id = i.id and s.id between v_low and v_high offset 0) m
@@ -903,8 +936,10 @@ begin
               count(*) filter (where t.fact & 16384 <> 0 and t.feed <= 4) as clicks,
               count(*) filter (where t.fact & 32768 <> 0 and t.feed <= 4) as complaints,
               max(t.at) filter (where t.fact & 16384 <> 0 and t.feed <= 4) as clicked_at,
-              max(t.at) filter (where t.fact & 32768 <> 0 and t.feed <= 4) as complained_at
-         from (select r.feed, r.fact, r.rank, r.reason_key, r.reason_class, coalesce(r.told_at, r.received_at) as at
+              max(t.at) filter (where t.fact & 32768 <> 0 and t.feed <= 4) as complained_at,
+              min(t.carrier collate "C") as carrier
+         from (select r.feed, r.fact, r.rank, r.reason_key, r.reason_class, coalesce(r.told_at, r.received_at) as at,
+                      left(nullif(r.carrier, ''), 64) as carrier
                  from receipt r where r.message_id = m.id and r.message_id between v_low and v_high offset 0) t) b
   ),
   upd as (
@@ -916,22 +951,22 @@ begin
            clicks = n.clicks, complaints = n.complaints,
            clicked_at = n.clicked_at, complained_at = n.complained_at,
            accepted_at = n.accepted_at, submitted_at = n.submitted_at, delivered_at = n.delivered_at,
-           read_at = n.read_at, failed_at = n.failed_at, changed_at = p_at
+           read_at = n.read_at, failed_at = n.failed_at, carrier = n.carrier, lags = n.lags, changed_at = p_at
       from new n
      where m.id = n.id
        and (m.state, m.facts, m.reason_key, m.reason_class, m.conflict, m.clicks, m.complaints, m.clicked_at,
-            m.complained_at, m.accepted_at, m.submitted_at, m.delivered_at, m.read_at, m.failed_at)
+            m.complained_at, m.accepted_at, m.submitted_at, m.delivered_at, m.read_at, m.failed_at, m.carrier)
            is distinct from
            (n.state, n.facts, n.reason_key, n.reason_class, n.conflict, n.clicks, n.complaints, n.clicked_at,
-            n.complained_at, n.accepted_at, n.submitted_at, n.delivered_at, n.read_at, n.failed_at)
+            n.complained_at, n.accepted_at, n.submitted_at, n.delivered_at, n.read_at, n.failed_at, n.carrier)
     returning m.id, m.version, m.tenant, m.origin, m.channel, m.country, n.old_state, m.state, n.old_class, m.reason_class,
-              n.old_conflict, m.conflict
+              n.old_conflict, m.conflict, n.old_lags, m.lags, n.old_carrier, m.carrier
   ),
   log as (
     insert into change (at, message_id, version, tenant, origin, channel, feed, country, old_state, new_state,
-                        old_class, new_class, old_conflict, new_conflict)
+                        old_class, new_class, old_conflict, new_conflict, old_lags, new_lags, old_carrier, new_carrier)
     select p_at, u.id, u.version, u.tenant, u.origin, u.channel, 6, u.country, u.old_state, u.state,
-           u.old_class, u.reason_class, u.old_conflict, u.conflict
+           u.old_class, u.reason_class, u.old_conflict, u.conflict, u.old_lags, u.lags, u.old_carrier, u.carrier
       from upd u
   ),
   awaiting as (      -- the walk that fills it may be past a message of which a final word was taken back

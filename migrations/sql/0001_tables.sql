@@ -23,10 +23,13 @@ create table api_key (
     created_at    timestamptz not null default now(),
     expires_at    timestamptz,
     revoked_at    timestamptz,
+    last_used_at  timestamptz,   -- to the minute or so: not each call is written down
+    rate          integer,       -- requests a minute; null: as the settings say
     constraint api_key_pk primary key (id),
     constraint api_key_prefix_unique unique (prefix),
     constraint api_key_tenant_fk foreign key (tenant) references tenant (id),
-    constraint api_key_hash_is_sha256 check (octet_length(hash) = 32)
+    constraint api_key_hash_is_sha256 check (octet_length(hash) = 32),
+    constraint api_key_rate_positive check (rate > 0)
 );
 
 -- The weeks that have partitions. [first_id, end_id) bounds the ids born in the week.
@@ -191,6 +194,11 @@ create table forward (
 create index forward_due on forward (host, due_at, id) where lease_until is null;
 create index forward_leased on forward (lease_until) where lease_until is not null;
 
+-- A phone number from its end, its last nine digits: who knows how it ends finds it by a range. Null for what is none.
+create function tail_v1(p_destination text) returns text language sql immutable parallel safe
+return case when p_destination ~ '^\+?[0-9][0-9 ().-]*$'
+            then reverse(right(regexp_replace(p_destination, '[^0-9]', '', 'g'), 9)) collate "C" end;
+
 -- Written once at birth; carries what is searched for.
 create table message (
     id                uuid not null,
@@ -222,6 +230,7 @@ create table message (
 
 create index message_by_destination on message (destination_key, id);
 create index message_by_correlation on message (correlation_key, id) where correlation_key is not null;
+create index message_by_tail on message (tail_v1(destination), id);
 create index message_by_callback on message (callback_key, id) where callback_key is not null;
 
 -- What changes. The one index is on `attention`, which stays false for a message that goes well: its updates are HOT.
@@ -249,6 +258,8 @@ create table message_state (
     changed_at     timestamptz not null,
     transid        text,
     country        text,      -- of a phone number: what ISO 3166 calls it
+    carrier        text,      -- the least of those that receipts name
+    lags           integer not null default 0,   -- how long after its birth, in classes of lag_v1: accepted, submitted << 8, delivered << 16
     merged_into    uuid,
     constraint message_state_pk primary key (id),
     constraint message_state_state_not_negative check (state >= 0),
@@ -264,6 +275,7 @@ create table receipt (
     feed             smallint not null,
     copied           boolean not null default false,
     elsewhere        boolean not null default false,
+    joined           smallint not null default 0,   -- how its message was found: 1 our id, 2 the notifyurl, 3 a key, 4 it was the first; 0 it needed no finding
     channel          smallint not null,
     fact             integer not null,
     rank             smallint not null,
@@ -291,6 +303,7 @@ create table receipt (
 
 create index receipt_by_code on receipt (code_key, message_id) where reason_key is not null;
 create index receipt_told_elsewhere on receipt (destination_key, message_id) where elsewhere;
+create index receipt_told_elsewhere_by_tail on receipt (tail_v1(destination), message_id) where elsewhere;
 
 -- Finds a message by what the platform calls it. Weekly generations: a week is dropped whole.
 create table message_key (
@@ -343,10 +356,67 @@ create table change (
     new_class     smallint,
     old_conflict  boolean,
     new_conflict  boolean,
+    old_lags      integer,           -- as message_state has them; null: nothing has happened yet
+    new_lags      integer,
+    told_lag      smallint,          -- how late the platform told by push that it arrived or failed, in a class of lag_v1
+    old_carrier   text,
+    new_carrier   text,
     constraint change_pk primary key (seq, at)
 ) partition by range (at);
 
 create index change_by_xid on change (xid);
+
+-- How far the change log has been folded into `cohort` and `cohort_lag`: all that `snapshot` sees. A snapshot is good in
+-- its own cluster alone: restored into another (`cluster`), everything is counted anew, and what stood in the log then
+-- (up to `floor_seq`) is folded. Streams pass by that too.
+create table folded (
+    one_row    boolean not null default true,
+    cluster    bigint not null,
+    snapshot   pg_snapshot not null,
+    floor_seq  bigint not null default 0,
+    at         timestamptz not null,
+    constraint folded_pk primary key (one_row),
+    constraint folded_is_one_row check (one_row)
+) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
+
+insert into folded (cluster, snapshot, at)
+select system_identifier, pg_current_snapshot(), now() from pg_control_system();
+
+-- How many messages born in an hour or a day (`hours` 1 or 24, from `at`) are in which state now: the change log, added up.
+-- `side` 0 counts them all; 1 by sender, 2 by template, 3 by carrier count those that have a `value`. Country and value
+-- '' and class 0: none.
+create table cohort (
+    at        timestamptz not null,
+    hours     smallint not null,
+    tenant    smallint not null,
+    side      smallint not null,
+    value     text not null,
+    channel   smallint not null,
+    country   text not null,
+    origin    smallint not null,
+    state     smallint not null,
+    class     smallint not null,
+    conflict  boolean not null,
+    messages  bigint not null,
+    constraint cohort_pk primary key (tenant, hours, side, at, channel, country, origin, value, state, class, conflict)
+) partition by range (at);
+
+-- How long it took, in classes of lag_v1. `kind`: 1 accepted, 2 submitted, 3 delivered, all since the birth of a message
+-- that was sent; 4 how late we were told.
+create table cohort_lag (
+    at        timestamptz not null,
+    hours     smallint not null,
+    tenant    smallint not null,
+    side      smallint not null,
+    value     text not null,
+    channel   smallint not null,
+    country   text not null,
+    origin    smallint not null,
+    kind      smallint not null,
+    class     smallint not null,
+    messages  bigint not null,
+    constraint cohort_lag_pk primary key (tenant, hours, side, at, channel, country, origin, value, kind, class)
+) partition by range (at);
 
 -- Messages past their channel's usual time without a final word, until they have one or are given up. Filled by a walk over
 -- the messages, in the order of their age; `push_count` says what became of those that needed no waiting.

@@ -12,8 +12,11 @@ from receiver.ids import first_id_at
 WEEKS_AHEAD = 3
 
 BY_ID = ("batch", "submission", "attempt", "message", "message_state", "receipt", "intake")
+BY_TIME = ("change", "cohort", "cohort_lag")
 HOT = {
     "message_state": "with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05)",
+    "cohort": "with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05)",
+    "cohort_lag": "with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05)",
 }
 
 WEEKS = "select starts_on from week order by starts_on"
@@ -66,7 +69,7 @@ async def make_week(connection: Connection, week: date) -> None:
     end = start + timedelta(weeks=1)
     first_id, end_id = first_id_at(start), first_id_at(end)
     bounds = {table: (str(first_id), str(end_id)) for table in BY_ID}
-    bounds["change"] = (start.isoformat(), end.isoformat())
+    bounds |= {table: (start.isoformat(), end.isoformat()) for table in BY_TIME}
     bounds["quarantine"] = (week.isoformat(), end.date().isoformat())
     for table, (low, high) in bounds.items():
         await attach(connection, table, f"{week:%Y%m%d}", f"from ('{low}') to ('{high}')")

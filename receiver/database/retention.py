@@ -11,11 +11,11 @@ from uuid import UUID
 
 import asyncpg
 
-from receiver.database.partitions import BY_ID, ONE_AT_A_TIME
+from receiver.database.partitions import BY_ID, BY_TIME, ONE_AT_A_TIME
 from receiver.database.pool import Connection
 from receiver.ids import first_id_at
 
-TABLES = (*BY_ID, "change")
+TABLES = (*BY_ID, *BY_TIME)
 LONG_SECONDS = 600.0  # counting a week of 20 million receipts; holds up nobody
 
 TRY_LOCK = "select pg_try_advisory_lock(hashtext('receiver.retention'))"
