@@ -29,7 +29,7 @@ from receiver.platform.client import PlatformClient
 from receiver.queries import platform_status
 from receiver.queries import routes as query_routes
 from receiver.queries.platform_status import StatusDoor
-from receiver.queries.routes import QueryDoor
+from receiver.query_doors import READERS, open_queries
 from receiver.receipts import contract as receipts_contract
 from receiver.receipts import import_routes, ledger_routes, quarantine_routes
 from receiver.receipts.breaker import Breaker
@@ -67,7 +67,6 @@ OPERATIONS: Sequence[Operation] = (
 # Connections at most, each made when it is needed.
 LIVE = 1  # the intake's group
 WRITERS = 7  # a spool's unit, five of the upkeep, and one for a replay or a look whether the database is there
-READERS = 8
 SENDERS = 8
 IMPORTERS = MOST_AT_ONCE  # one for each import under way: never one of the writers'
 FORWARDERS = 2  # one claims, settles and tidies; one to spare
@@ -152,9 +151,10 @@ async def _sending(house: House, stack: contextlib.AsyncExitStack) -> list[Route
         lease=timedelta(seconds=settings.lease),
     )
     keeping = (QuarantineDoor(read_pool, house.write_pool, keys, tenants), LedgerDoor(read_pool, keys, house.spool))
-    own = (sending, QueryDoor(read_pool, keys), *keeping, await _imports(house, keys))
+    own = (sending, *keeping, await _imports(house, keys))
+    asking = await open_queries(house, read_pool, keys)
     return [
-        *frame.closed_until(lambda: house.gate.is_open, routes_of(*own), _not_open),
+        *frame.closed_until(lambda: house.gate.is_open, [*asking, *routes_of(*own)], _not_open),
         *frame.closed_until(
             lambda: house.gate.is_open, routes_of(dropped_in, StatusDoor(read_pool, callers)), _not_open_in_its_words
         ),
