@@ -230,7 +230,7 @@ create table message (
 
 create index message_by_destination on message (destination_key, id);
 create index message_by_correlation on message (correlation_key, id) where correlation_key is not null;
-create index message_by_tail on message (tail_v1(destination), id);
+create index message_by_tail on message ((tail_v1(destination) collate "C"), id);
 create index message_by_callback on message (callback_key, id) where callback_key is not null;
 
 -- What changes. The one index is on `attention`, which stays false for a message that goes well: its updates are HOT.
@@ -303,7 +303,7 @@ create table receipt (
 
 create index receipt_by_code on receipt (code_key, message_id) where reason_key is not null;
 create index receipt_told_elsewhere on receipt (destination_key, message_id) where elsewhere;
-create index receipt_told_elsewhere_by_tail on receipt (tail_v1(destination), message_id) where elsewhere;
+create index receipt_told_elsewhere_by_tail on receipt ((tail_v1(destination) collate "C"), message_id) where elsewhere;
 
 -- Finds a message by what the platform calls it. Weekly generations: a week is dropped whole.
 create table message_key (

@@ -1,4 +1,4 @@
-"""The data model and the functions that write it."""
+"""The data model, the functions that write it, and the views that others read."""
 
 from pathlib import Path
 
@@ -11,9 +11,9 @@ SQL = Path(__file__).parent.parent / "sql"
 
 
 def upgrade() -> None:
-    """Create the tables, then the functions."""
+    """Create the tables, then the functions, then the views for reports."""
     run_script = op.get_context().config.attributes["run_script"]
-    for name in ("0001_tables.sql", "0001_functions.sql"):
+    for name in ("0001_tables.sql", "0001_functions.sql", "0001_views.sql"):
         run_script(op.get_bind(), (SQL / name).read_text())
 
 

@@ -76,6 +76,11 @@ LINES: Final[dict[str, Line]] = {
         "capture:capture",
         "Write what was told of a message as a scenario that names nobody: for a bug report, a test, the sandbox.",
     ),
+    "sql-role": Line(
+        OPERATE,
+        "sql_role:sql_role",
+        "Make a role in Postgres that reads the views for reports (docs/sql.md), and nothing else. Safe to run again.",
+    ),
     "notify-url": Line(
         OPERATE,
         "operator:notify_url",
