@@ -5,17 +5,13 @@ from typing import Annotated
 
 import typer
 
-from receiver.access.tenants import Tenants
 from receiver.capture.capturing import capture_of
 from receiver.capture.stored import MOST_MESSAGES, Rows, load
-from receiver.cli.opening import database, run
-from receiver.database.migrate import require_schema
-from receiver.database.pool import connect
-from receiver.errors import ReceiverError, SettingsError
+from receiver.cli.of_tenant import Opened, for_tenant
+from receiver.errors import ReceiverError
 from receiver.sandbox.capture import written
-from receiver.settings import read_settings
 
-STATEMENT_MILLISECONDS = "60000"
+STATEMENT_MILLISECONDS = 60_000
 
 
 def capture(
@@ -28,25 +24,11 @@ def capture(
     Numbers, addresses and ids are replaced, in texts as well. Look before you send it: a name that nobody has told the
     receiver stays where it stands in a text of the platform.
     """
-    settings = read_settings(serving=False)
 
-    async def work(dsn: str) -> tuple[Rows, Rows]:
-        connection = await connect(dsn, "capture", statement_timeout=STATEMENT_MILLISECONDS)
-        try:
-            await require_schema(connection)
-            tenants = Tenants(settings.tenants)
-            await tenants.load(connection)
-            try:
-                number = tenants.id_of(tenant)
-            except KeyError:
-                known = ", ".join(tenants.names.values())
-                raise SettingsError([f"there is no tenant {tenant!r}: there are {known}"]) from None
-            return await load(connection, number, message)
-        finally:
-            await connection.close()
+    async def work(opened: Opened) -> tuple[Rows, Rows]:
+        return await load(opened.connection, opened.tenant, message)
 
-    with database(settings) as dsn:
-        messages, receipts = run(work(dsn))
+    messages, receipts = for_tenant(tenant, "capture", work, statement_milliseconds=STATEMENT_MILLISECONDS)
     if not messages:
         raise ReceiverError("there is no message of that id or transid")
     if len(messages) >= MOST_MESSAGES:

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from receiver.access.tenants import Tenants
+from receiver.cli.of_tenant import load_tenant
 from receiver.cli.opening import database, run
 from receiver.database.migrate import require_schema
 from receiver.database.pool import Connection, connect
@@ -91,13 +91,7 @@ def forget(
 async def _number(connection: Connection, settings: Settings, name: str | None) -> TenantId | None:
     if name is None:
         return None
-    tenants = Tenants(settings.tenants)
-    await tenants.load(connection)
-    try:
-        return tenants.id_of(name)
-    except KeyError:
-        known = ", ".join(tenants.names.values())
-        raise SettingsError([f"there is no tenant {name!r}: there are {known}"]) from None
+    return (await load_tenant(connection, settings, name))[1]
 
 
 def spooled(folder: Path | None, person: Person) -> Spooled:

@@ -11,20 +11,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from receiver.access.tenants import Tenants
-from receiver.cli.opening import database, run
+from receiver.cli.of_tenant import Opened, for_tenant
 from receiver.cli.tables import plain
-from receiver.database.migrate import require_schema
-from receiver.database.pool import connect
 from receiver.errors import SettingsError
 from receiver.forwarding import queue
 from receiver.forwarding.rhythm import PATIENCE
 from receiver.ids import TenantId
-from receiver.settings import read_settings
 
 T = TypeVar("T")
 
-STATEMENT_MILLISECONDS = "30000"
+STATEMENT_MILLISECONDS = 30_000
 WAITING, DEAD = "waiting", "dead"
 STATES = (WAITING, DEAD)
 
@@ -37,25 +33,10 @@ application = typer.Typer(
 
 
 def _with_database(tenant: str, work: "Callable[[asyncpg.Connection[asyncpg.Record], TenantId], Awaitable[T]]") -> T:
-    settings = read_settings(serving=False)
+    async def opened(there: Opened) -> T:
+        return await work(there.connection, there.tenant)
 
-    async def wrapped(dsn: str) -> T:
-        connection = await connect(dsn, "forwards", statement_timeout=STATEMENT_MILLISECONDS)
-        try:
-            await require_schema(connection)
-            tenants = Tenants(settings.tenants)
-            await tenants.load(connection)
-            try:
-                number = tenants.id_of(tenant)
-            except KeyError:
-                known = ", ".join(tenants.names.values())
-                raise SettingsError([f"there is no tenant {tenant!r}: there are {known}"]) from None
-            return await work(connection, number)
-        finally:
-            await connection.close()
-
-    with database(settings) as dsn:
-        return run(wrapped(dsn))
+    return for_tenant(tenant, "forwards", opened, statement_milliseconds=STATEMENT_MILLISECONDS)
 
 
 @application.command("list")

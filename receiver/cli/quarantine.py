@@ -5,7 +5,6 @@ import contextlib
 import json
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from dataclasses import dataclass
 from datetime import UTC
 from typing import Annotated, Any, TypeVar
 
@@ -15,22 +14,17 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from receiver.access.tenants import Tenants
-from receiver.cli.opening import database, run
+from receiver.cli.of_tenant import Opened, for_tenant
 from receiver.cli.quarantine_tables import body_panel, quarantine_table, replay_table, summary_table
-from receiver.database.migrate import require_schema
-from receiver.database.pool import connect
 from receiver.errors import ReceiverError, SettingsError
-from receiver.ids import TenantId
 from receiver.receipts import quarantine
 from receiver.receipts.quarantine import APPLIED, REPLAYED, Mark, Place, Wanted, parse_place, place_of
 from receiver.receipts.quarantine_views import PREVIEW_BYTES, quarantined, replay_result
 from receiver.receipts.replay import Replay, replay
-from receiver.settings import read_settings
 
 T = TypeVar("T")
 
-STATEMENT_MILLISECONDS = "10000"
+STATEMENT_MILLISECONDS = 10_000
 AT_ONCE = 100  # rows of a page when all are replayed
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
@@ -41,13 +35,8 @@ Reasons = Annotated[list[str] | None, typer.Option("--reason", help="Only of thi
 application = typer.Typer(help="Bodies in which no receipt could be read or believed.", no_args_is_help=True)
 
 
-@dataclass
-class _Opened:
+class _Opened(Opened):
     """The open database, and whose bodies are asked for."""
-
-    connection: "asyncpg.Connection[asyncpg.Record]"
-    tenants: Tenants
-    tenant: TenantId
 
     async def row(self, place: Place) -> asyncpg.Record:
         """The row of that place. Raises ReceiverError if there is none."""
@@ -77,25 +66,10 @@ class _Opened:
 
 
 def _with_database(tenant: str, work: Callable[[_Opened], Awaitable[T]]) -> T:
-    settings = read_settings(serving=False)
+    async def opened(there: Opened) -> T:
+        return await work(_Opened(there.connection, there.tenants, there.tenant))
 
-    async def wrapped(dsn: str) -> T:
-        connection = await connect(dsn, "quarantine", statement_timeout=STATEMENT_MILLISECONDS)
-        try:
-            await require_schema(connection)
-            tenants = Tenants(settings.tenants)
-            await tenants.load(connection)
-            try:  # also of one that is configured no more
-                number = tenants.id_of(tenant)
-            except KeyError:
-                known = ", ".join(tenants.names.values())
-                raise SettingsError([f"there is no tenant {tenant!r}: there are {known}"]) from None
-            return await work(_Opened(connection, tenants, number))
-        finally:
-            await connection.close()
-
-    with database(settings) as dsn:
-        return run(wrapped(dsn))
+    return for_tenant(tenant, "quarantine", opened, statement_milliseconds=STATEMENT_MILLISECONDS)
 
 
 def _place(identity: str) -> Place:
