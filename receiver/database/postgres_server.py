@@ -37,8 +37,6 @@ UNFINISHED = "postgres.new-"
 START_SECONDS = 300.0
 # A fast stop writes one checkpoint, at most the shared buffers; an immediate one writes and loses nothing.
 STOPS = (("fast", 60), ("immediate", 20))
-# pg_ctl returns when postmaster.pid is gone: only the exit of the process is left.
-EXIT_SECONDS = 10.0
 # A start that is given up: its recovery is cut off, and loses nothing by it.
 GIVE_UP_SECONDS = 5.0
 POLL_SECONDS = 0.02
@@ -182,17 +180,17 @@ class Server:
         found = read_postmaster(self.cluster)
         if found is None:
             return
-        pid = found.pid
         for mode, seconds in STOPS:
-            if not is_postmaster(pid, self.cluster):
+            if not is_postmaster(found.pid, self.cluster):
                 break
-            # By Postgres's own user, not by us: a pid in a file of that user's is no reason for root to kill.
-            self.user.run([self.binaries / "pg_ctl", "stop", "-w", "-D", self.cluster, "-m", mode, "-t", str(seconds)])
-        deadline = time.monotonic() + EXIT_SECONDS
-        while is_postmaster(pid, self.cluster):
-            if time.monotonic() > deadline:
-                raise EmbeddedError(f"Postgres (process {pid}) does not stop: look into {self.log}.")
-            time.sleep(POLL_SECONDS)
+            # By Postgres's own user, not by us: a pid in a file of that user's is no reason for root to kill. It does
+            # not wait there (-W): one that was killed just now is ours to reap, and pg_ctl would see it for ever.
+            self.user.run([self.binaries / "pg_ctl", "stop", "-W", "-D", self.cluster, "-m", mode])
+            deadline = time.monotonic() + seconds
+            while is_postmaster(found.pid, self.cluster) and time.monotonic() < deadline:
+                time.sleep(POLL_SECONDS)
+        if is_postmaster(found.pid, self.cluster):
+            raise EmbeddedError(f"Postgres (process {found.pid}) does not stop: look into {self.log}.")
         self._clear(found)
 
     def answers(self) -> bool:

@@ -6,6 +6,7 @@ import random
 import resource
 import signal
 import threading
+import time
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from receiver.database.embedded import serving
+from receiver.database.postgres_server import STOPS
 from receiver.database.revival import EmbeddedPostgres
 from receiver.upkeep.postgres import EVERY_SECONDS, PostgresWatch
 from tests.database.processes import alive, children, holder, postmasters, query, until
@@ -44,6 +46,8 @@ def test_kill_9_of_both_at_any_moment_again_and_again_loses_nothing(served: Path
             query(cluster, f"INSERT INTO rounds VALUES ({n})")
             (postmaster,) = postmasters(served)
             os.kill(postmaster, signal.SIGKILL)
+            killed_at = time.monotonic()
+        assert time.monotonic() - killed_at < STOPS[0][1], "whoever leaves waits for a dead one"
     with serving(served) as cluster:
         assert query(cluster, "SELECT count(*) FROM rounds") == ROUNDS
 
