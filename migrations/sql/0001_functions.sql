@@ -102,7 +102,7 @@ return case when p_to is null then 0
 
 -- When an id was minted, in seconds since 1970.
 create function minted_v1(p_id uuid) returns double precision language sql immutable
-return ('x' || translate(left(p_id::text, 13), '-', ''))::bit(48)::bigint / 1000.0::double precision;
+return ('x' || encode(substr(uuid_send(p_id), 1, 6), 'hex'))::bit(48)::bigint / 1000.0::double precision;
 
 -- Whether nothing more is expected of a message: negative, positive, or at its channel's ceiling (lattice.is_final).
 create function is_final_v1(p_state smallint, p_channel smallint) returns boolean language sql immutable
