@@ -83,7 +83,7 @@ def main() -> None:
         server = await asyncio.start_server(door.serve, "127.0.0.1", 0)
         platform = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         loop = asyncio.get_running_loop()
-        process = receiver_process(database, folder, platform_url=platform)
+        process = receiver_process(database, folder, platform_url=platform, RECEIVER_RATE_LIMIT="0")
         receiver = await loop.run_in_executor(None, process.__enter__)
         try:
             await measure(door, int(receiver.url.rpartition(":")[2]), key, chosen.quiet, chosen.busy)

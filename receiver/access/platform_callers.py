@@ -11,12 +11,12 @@ from typing import Any
 import msgspec
 from starlette.requests import Request
 
-from receiver.access.keys import Keys, prefix_of
+from receiver.access.keys import Failure, Keys, count, prefix_of
 from receiver.access.tenants import Tenants
 from receiver.ids import TenantId
 from receiver.tenant_settings import Tenant
 
-NOT_AUTHENTICATED, KEY_MISSING = "7001", "7002"
+NOT_AUTHENTICATED, KEY_MISSING, TOO_OFTEN = "7001", "7002", "7020"
 
 # A token of the platform dies 60 minutes after it was made; clocks differ by a minute or so.
 LONGEST_LIFE, CLOCKS = 60 * 60, 90
@@ -24,7 +24,10 @@ LONGEST_TOKEN = 4_096
 
 
 class NotLetIn(Exception):
-    """The caller showed nothing good; `code` is the platform's: 7001 refused, 7002 nothing shown."""
+    """The caller showed nothing good; `code` is the platform's: 7001 refused, 7002 nothing shown.
+
+    7020: it showed one of our own API keys, which called too often.
+    """
 
     def __init__(self, code: str) -> None:
         super().__init__(code)
@@ -51,16 +54,28 @@ class PlatformCallers:
         scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
         shown = bearer.strip() if scheme.lower() == "bearer" else request.headers.get("key", "").strip()
         if not shown:
+            count(Failure.MISSING)
             raise NotLetIn(KEY_MISSING)
         if prefix_of(shown) is not None:
-            caller = await self._keys.caller_of(shown)
-            if caller is None or not {scope, "admin"} & caller.scopes:
-                raise NotLetIn(NOT_AUTHENTICATED)
-            return caller.tenant
+            return await self._of_our_own(request, shown, scope)
         name = self._of_token(shown, now) if scheme.lower() == "bearer" else self._by_key.get(_hash(shown))
         if name is None:
+            count(Failure.UNKNOWN)
             raise NotLetIn(NOT_AUTHENTICATED)
         return self._tenants.id_of(name)
+
+    async def _of_our_own(self, request: Request, key: str, scope: str) -> TenantId:
+        """The tenant of one of our API keys, which has its rate; the platform's credentials have none here."""
+        caller = await self._keys.caller_of(key)
+        if isinstance(caller, Failure):
+            raise NotLetIn(NOT_AUTHENTICATED)
+        allowance = self._keys.take(request, caller)
+        if allowance is not None and allowance.wait:
+            raise NotLetIn(TOO_OFTEN)
+        if not caller.may(scope):
+            count(Failure.SCOPE)
+            raise NotLetIn(NOT_AUTHENTICATED)
+        return caller.tenant
 
     def _of_token(self, token: str, now: datetime) -> str | None:
         """The tenant whose service made this HS256 token within the hour."""

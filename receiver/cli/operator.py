@@ -6,12 +6,9 @@ from typing import Annotated
 
 import typer
 
-from receiver.access.keys import SCOPES, create_key, prefix_of, scopes_of
-from receiver.access.tenants import Tenants
 from receiver.access.tokens import NotifyTokens
 from receiver.cli.opening import database, run, secret_of
 from receiver.database.migrate import migrate as bring_up
-from receiver.database.migrate import require_schema
 from receiver.database.partitions import ensure_weeks
 from receiver.database.pool import connect
 from receiver.errors import ReceiverError, SettingsError
@@ -19,8 +16,6 @@ from receiver.settings import Settings, read_settings
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 TenantName = Annotated[str, typer.Option("--tenant", help="The tenant: `default`, or one of RECEIVER_CONFIG.")]
-
-keys = typer.Typer(help="API keys: who may send and ask.", no_args_is_help=True)
 
 
 def migrate(as_json: Json = False) -> None:
@@ -44,41 +39,6 @@ def migrate(as_json: Json = False) -> None:
         typer.echo(f"the schema is {after} already")
     else:
         typer.echo(f"the schema is {after} now ({'was empty' if before is None else f'was {before}'})")
-
-
-@keys.command("create")
-def create(
-    tenant: TenantName = "default",
-    scopes: Annotated[str, typer.Option(help=f"What it may do, with commas: {','.join(SCOPES)}.")] = "send,read",
-    name: Annotated[str, typer.Option(help="Whose it is, for the day on which it must go.")] = "",
-    as_json: Json = False,
-) -> None:
-    """Make an API key and show it: the only time that it can be seen."""
-    if not name:
-        raise SettingsError(["--name is missing: say whose key it is, for the day on which it must be revoked"])
-    settings = read_settings(serving=False)
-
-    async def work(dsn: str) -> str:
-        connection = await connect(dsn, "keys")
-        try:
-            await require_schema(connection)
-            tenants = Tenants(settings.tenants)
-            await tenants.load(connection)
-            return await create_key(
-                connection, tenants.id_of(settings.tenant(tenant).name), name, list(scopes_of(scopes))
-            )
-        except ValueError as error:
-            raise SettingsError([f"--scopes: {error}"]) from None
-        finally:
-            await connection.close()
-
-    with database(settings) as dsn:
-        key = run(work(dsn))
-    if as_json:
-        typer.echo(json.dumps({"key": key, "prefix": prefix_of(key), "tenant": tenant, "scopes": scopes_of(scopes)}))
-    else:
-        typer.echo(key)
-        typer.echo("Keep it now: only its hash is stored, and it can't be shown again.", err=True)
 
 
 def notify_url(tenant: TenantName = "default", as_json: Json = False) -> None:
