@@ -1,6 +1,7 @@
 """What clients read: messages and their timelines, as structs in our spelling."""
 
 from datetime import datetime
+from uuid import UUID
 
 import asyncpg
 import msgspec
@@ -8,6 +9,8 @@ import msgspec
 from receiver.messages.lattice import POSITIVE_STATES, RANK, Channel, Fact, State, is_final
 from receiver.messages.told import Feed
 from receiver.platform.codes import Class, answer_meaning, receipt_meaning
+from receiver.queries.legs import Leg, legs_of
+from receiver.queries.one_message import Whole
 
 # Whose table of codes an answer is read by: the other channels all go through Messaging.
 API_WORDS = {Channel.EVENT: "events", Channel.CAMPAIGN: "campaign"}
@@ -97,14 +100,30 @@ class Child(msgspec.Struct):
     state: str
 
 
+class Latency(msgspec.Struct):
+    """Seconds from when a message was taken until it was accepted, submitted, delivered; null where not known."""
+
+    accepted: float | None
+    submitted: float | None
+    delivered: float | None
+
+
 class MessageWithTimeline(Message, kw_only=True):
     """One message with everything that was told of it, in order of time; of an event also what its flow has sent."""
 
+    country: str | None
+    carrier: str | None
+    clicked_at: datetime | None
+    complained_at: datetime | None
+    overdue_since: datetime | None
+    latency: Latency
     merged_from: str | None
     resent_as: str | None
+    legs: list[Leg]
     children: list[Child]
     attempts: list[Attempt]
     timeline: list[Entry]
+    timeline_cut: bool
 
 
 class Page(msgspec.Struct):
@@ -153,6 +172,45 @@ TIMES = (
     "failed_at",
     "changed_at",
 )
+
+
+def whole_message(found: Whole, asked: UUID) -> MessageWithTimeline:
+    """One message as it is shown to who asked for the id `asked`, which may be of one that was merged into it."""
+    row = found.row
+    fields = message_fields(row)
+    return MessageWithTimeline(
+        **fields,  # type: ignore[arg-type]
+        country=row["country"],
+        carrier=row["carrier"],
+        clicked_at=row["clicked_at"],
+        complained_at=row["complained_at"],
+        overdue_since=row["overdue_at"] if fields["overdue"] else None,
+        latency=latency_of(row),
+        merged_from=str(asked) if asked != row["id"] else None,
+        resent_as=str(found.resent_as) if found.resent_as else None,
+        legs=legs_of(found.told),
+        children=[child_of(child) for child in found.children],
+        attempts=[attempt_of(attempt) for attempt in found.attempts],
+        timeline=[entry_of(entry) for entry in found.told],
+        timeline_cut=found.cut,
+    )
+
+
+def latency_of(row: asyncpg.Record) -> Latency:
+    """How long it took, by the platform's clock where it told a time: never less than nothing. One that somebody else
+    sent was taken when he sent it; when an observed one was taken, nobody knows.
+    """
+    since = {1: row["created_at"], 3: row["sent_at"]}.get(row["origin"])
+    took = {
+        name: max(0.0, round((row[f"{name}_at"] - since).total_seconds(), 3)) if since and row[f"{name}_at"] else None
+        for name in ("accepted", "submitted", "delivered")
+    }
+    return Latency(**took)
+
+
+def attempt_of(row: asyncpg.Record) -> Attempt:
+    """One call from its row."""
+    return Attempt(row["at"], row["number"], row["outcome"], row["http_status"], row["code"], row["description"])
 
 
 def child_of(row: asyncpg.Record) -> Child:

@@ -12,7 +12,7 @@ from receiver.database.partitions import days_ahead, ensure_weeks, week_of
 from receiver.database.pool import Connection, Pool, connect
 from receiver.database.retention import InUse
 from receiver.ids import MessageId, SubmissionId, first_id_at
-from receiver.queries import search
+from receiver.queries import one_message
 from receiver.upkeep.retention import RetentionKeeper
 from tests.database.past import DAYS, LONG_AGO, add_week, id_in, sent, tell, telling, with_pool
 from tests.support import Database, now
@@ -73,8 +73,8 @@ def test_a_week_whose_youngest_message_is_too_old_goes_whole_and_is_counted(data
         assert [row["id"] for row in await connection.fetch("select id from message")] == kept.messages
         for identity in (ours, *old.messages):
             assert identity is not None
-            assert await search.one(connection, tenant, identity) is None
-            assert [list(rows) for rows in await search.timeline(connection, identity)] == [[], []]
+            assert await one_message.one(connection, tenant, identity) is None
+            assert await one_message.arrivals(connection, identity) == ([], False)
         assert figure("receiver_retention_weeks_dropped_total") == before + 1
         assert figure("receiver_oldest_week_timestamp_seconds") == (end - timedelta(days=DAYS)).timestamp()
 

@@ -1,0 +1,229 @@
+"""Waiting for a message: woken from wherever its receipt comes in, holding no connection, and answered at the end."""
+
+import asyncio
+import itertools
+import os
+import re
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from tests.queries.one import World, world
+from tests.sending.platforms import receipt, tell
+from tests.support import Receiver, eventually, receiver_process
+
+WAITERS = 600
+
+
+@pytest.fixture(scope="module")
+def here(postgres: str, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with world(postgres, template, tmp_path_factory.mktemp("waiting"), "waiting", RECEIVER_RATE_LIMIT="0") as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def another(here: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Receiver]:
+    """A second process on the same database."""
+    folder = tmp_path_factory.mktemp("another")
+    with receiver_process(here.receiver.database, folder, RECEIVER_ROLES="notify,api") as receiver:
+        yield receiver
+
+
+class Waiter(threading.Thread):
+    """Somebody who waits for a message."""
+
+    def __init__(self, here: World, identity: str, **parameters: str) -> None:
+        super().__init__()
+        self._here, self._identity = here, identity
+        self._headers = {"if-none-match": known} if (known := parameters.pop("known", "")) else {}
+        self._parameters = parameters
+        before = waiting(here.receiver)
+        self.start()
+        eventually(lambda: waiting(here.receiver) > before)
+
+    def run(self) -> None:
+        with self._here.receiver.client(self._here.key) as client:
+            path = f"/v1/messages/{self._identity}"
+            self.answer = client.get(path, params=self._parameters, headers=self._headers, timeout=70)
+
+    def answered(self) -> httpx2.Response:
+        self.join(30)
+        assert not self.is_alive()
+        return self.answer
+
+
+def waiting(receiver: Receiver) -> int:
+    """How many wait at a process, as it says itself."""
+    found = re.search(r"^receiver_waiters (\S+)$", httpx2.get(f"{receiver.url}/metrics", trust_env=False).text, re.M)
+    assert found is not None
+    return int(float(found[1]))
+
+
+def ask(here: World, identity: str, known: str = "", **parameters: str) -> tuple[httpx2.Response, float]:
+    headers = {"if-none-match": known} if known else {}
+    began = time.monotonic()
+    answer = here.api.get(f"/v1/messages/{identity}", params=parameters, headers=headers)
+    return answer, time.monotonic() - began
+
+
+def test_a_waiter_is_answered_when_a_receipt_comes_in_at_another_process(here: World, another: Receiver) -> None:
+    identity = here.send()[1][0]
+    waiter = Waiter(here, identity, wait="60", until="delivered")
+    number = here.get(identity)["destination"]
+    began = time.monotonic()
+    for status in ("Submitted", "Delivered"):
+        assert tell(another.notify_url(), receipt(status, "", number, correlationid=identity)) == 200
+    answer = waiter.answered()
+    assert time.monotonic() - began < 10
+    assert (answer.status_code, answer.headers["x-wait"], answer.json()["state"]) == (200, "met", "delivered")
+    assert answer.headers["etag"] == here.api.get(f"/v1/messages/{identity}").headers["etag"]
+
+
+def test_what_is_so_already_is_answered_at_once(here: World) -> None:
+    identity = here.send()[1][0]
+    here.told(identity, "Submitted")
+    answer, seconds = ask(here, identity, wait="60", until="submitted")
+    assert (answer.headers["x-wait"], answer.json()["state"]) == ("met", "submitted")
+    here.told(identity, "Undelivered", "7207")
+    for until in ("final", "delivered", "submitted"):
+        answer, more = ask(here, identity, wait="60", until=until)
+        assert (answer.headers["x-wait"], answer.json()["state"]) == ("met", "undelivered"), until
+        seconds += more
+    assert seconds < 20
+
+
+def test_time_ends_the_waiting_with_the_present_message(here: World) -> None:
+    identity = here.send()[1][0]
+    answer, seconds = ask(here, identity, wait="0.5")
+    assert (answer.status_code, answer.headers["x-wait"]) == (200, "timeout")
+    assert answer.json()["state"] == "accepted"
+    assert 0.5 <= seconds < 10
+    same, _ = ask(here, identity, known=answer.headers["etag"], wait="0.2", until="change")
+    assert (same.status_code, same.content, same.headers["x-wait"]) == (304, b"", "timeout")
+
+
+def test_a_change_is_anything_newer_than_what_is_known(here: World) -> None:
+    identity = here.send()[1][0]
+    first = here.api.get(f"/v1/messages/{identity}").headers["etag"]
+    waiter = Waiter(here, identity, known=first, wait="60", until="change")
+    here.told(identity, "Clicked")
+    answer = waiter.answered()
+    assert (answer.headers["x-wait"], answer.json()["clicks"], answer.json()["state"]) == ("met", 1, "accepted")
+    late, _ = ask(here, identity, known=first, wait="60", until="change")
+    assert (late.headers["x-wait"], late.json()["clicks"]) == ("met", 1), "what changed before it was asked counts"
+    waiter = Waiter(here, identity, wait="60", until="change")
+    here.told(identity, "Submitted")
+    assert waiter.answered().json()["state"] == "submitted"
+
+
+def test_a_waiter_for_an_observed_message_that_turns_out_to_be_ours_follows_it(here: World) -> None:
+    transid = "T-447700866660"
+    assert tell(here.receiver.notify_url(), receipt("Submitted", "7501", "447700866660", transid=transid)) == 200
+    observed = here.api.get("/v1/messages", params={"transid": transid}).json()["messages"][0]["id"]
+    waiter = Waiter(here, observed, wait="60", until="final")
+    _, ids = here.send_to("447700866660")
+    eventually(lambda: here.get(observed)["merged_from"] == observed)
+    here.told(ids[0], "Delivered", number="447700866660")
+    answer = waiter.answered().json()
+    assert (answer["id"], answer["merged_from"], answer["state"]) == (ids[0], observed, "delivered")
+
+
+def test_an_unknown_message_is_not_waited_for(here: World) -> None:
+    identity = here.send()[1][0]
+    answer = here.stranger.get(f"/v1/messages/{identity}", params={"wait": "60"})
+    assert (answer.status_code, answer.json()["code"]) == (404, "message_not_found")
+
+
+def test_who_hangs_up_takes_nobody_s_place(here: World) -> None:
+    identity = here.send()[1][0]
+    before = waiting(here.receiver)
+    with pytest.raises(httpx2.ReadTimeout), here.receiver.client(here.key) as client:
+        client.get(f"/v1/messages/{identity}", params={"wait": "60"}, timeout=1)
+    eventually(lambda: waiting(here.receiver) == before)
+
+
+def test_a_key_that_is_revoked_while_its_client_waits_learns_nothing_more(here: World) -> None:
+    identity = here.send()[1][0]
+    key = here.receiver.database.key("read")
+    waiter = Waiter(replace(here, key=key), identity, wait="60", until="final")
+    here.receiver.database.fetch(
+        "update api_key set revoked_at = now() where prefix = $1", "_".join(key.split("_")[:2])
+    )
+    with here.receiver.client(key) as client:
+        eventually(lambda: client.get(f"/v1/messages/{identity}").status_code == 401)
+    here.told(identity, "Delivered")
+    answer = waiter.answered()
+    assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized")
+
+
+def test_hundreds_wait_and_whoever_asks_is_still_answered_quickly(here: World) -> None:
+    ids = list(itertools.chain.from_iterable(here.send(60)[1] for _ in range(WAITERS // 60)))
+
+    async def work() -> tuple[list[httpx2.Response], list[float], int]:
+        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=None)
+        headers = {"authorization": f"Bearer {here.key}"}
+        async with httpx2.AsyncClient(
+            base_url=here.receiver.url, headers=headers, trust_env=False, timeout=60, limits=limits
+        ) as client:
+            waiters = [
+                asyncio.create_task(client.get(f"/v1/messages/{one}", params={"wait": "60", "until": "final"}))
+                for one in ids
+            ]
+            deadline = time.monotonic() + 40
+            while await asyncio.to_thread(waiting, here.receiver) < len(ids):
+                assert time.monotonic() < deadline
+                await asyncio.sleep(0.1)
+            await client.get(f"/v1/messages/{ids[0]}")
+            took = []
+            for one in ids[:20]:
+                began = time.monotonic()
+                assert (await client.get(f"/v1/messages/{one}")).status_code == 200
+                took.append(time.monotonic() - began)
+            connections = await asyncio.to_thread(_connections, here)
+            for one in ids:
+                body = receipt("Delivered", "7500", "447700900000", correlationid=one)
+                assert (await client.post(here.receiver.notify_url(), json=body)).status_code == 200
+            return await asyncio.gather(*waiters), took, connections
+
+    answers, took, connections = asyncio.run(work())
+    assert {answer.json()["state"] for answer in answers} == {"delivered"}
+    assert {answer.headers["x-wait"] for answer in answers} == {"met"}
+    assert [answer.json()["id"] for answer in answers] == ids
+    assert sorted(took)[len(took) // 2] < 0.5, took
+    assert connections <= 8
+
+
+def _connections(here: World) -> int:
+    """How many connections the readers of all processes have on this database."""
+    return int(
+        here.receiver.database.value(
+            "select count(*) from pg_stat_activity where application_name = 'receiver queries'"
+            " and datname = current_database() and state <> 'idle'"
+        )
+    )
+
+
+def test_too_many_waiters_are_told_so_and_at_the_end_all_are_answered_at_once(
+    postgres: str, template: str, tmp_path: Path
+) -> None:
+    with world(postgres, template, tmp_path, "waiting_end", RECEIVER_WAITERS="2") as here:
+        identity = here.send()[1][0]
+        waiters = [Waiter(here, identity, wait="60") for _ in range(2)]
+        refused, _ = ask(here, identity, wait="60")
+        assert (refused.status_code, refused.json()["code"]) == (503, "too_many_waiters")
+        assert int(refused.headers["retry-after"]) > 0
+        assert here.get(identity)["state"] == "accepted", "who does not wait is answered"
+        began = time.monotonic()
+        os.kill(here.receiver.process.pid, signal.SIGTERM)
+        for waiter in waiters:
+            answer = waiter.answered()
+            assert (answer.status_code, answer.headers["x-wait"]) == (200, "draining")
+            assert answer.json()["state"] == "accepted"
+        assert here.receiver.process.wait(20) == 0
+        assert time.monotonic() - began < 10
