@@ -3,6 +3,7 @@
 import json
 import random
 import time
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple, cast
 from uuid import UUID
@@ -12,8 +13,10 @@ from starlette.datastructures import QueryParams
 from bench.issued import Issued
 from receiver.database.pool import Connection, connect, open_pool
 from receiver.ids import TenantId
-from receiver.queries import search
+from receiver.queries import one_message, search
+from receiver.queries.cursors import Position
 from receiver.queries.filters import Filters, read_filters
+from receiver.queries.totals import COHORTS, total
 
 SMALL = 1_000  # rows of a partition that may be read from end to end
 BY = ("id", "transid", "correlationid", "callbackData", "destination")
@@ -32,7 +35,18 @@ ALSO: tuple[dict[str, str], ...] = (
     {"code": "7102", "destination": "447700900001", "state": "failed"},
     {"batch_id": "01a1382b-4c80-77b9-8ba2-95165799aec7"},
     {"transid": "t", "correlationid": "c", "callbackData": "d", "destination": "447700900001"},
+    {"destination_end": "0001"},
+    {"destination_end": "447700900001"},
+    {"destination_end": "900001", "state": "failed", "sender": "SHOP"},
+    {"transid": "t", "destination_end": "0001", "class": "recipient"},
+    {"class": "recipient"},
+    {"country": "GB", "sender": "SHOP", "final": "true"},
+    {"order": "changed"},
+    {"order": "changed", "state": "failed", "code": "7102", "sender": "SHOP"},
+    {"order": "changed", "destination": "447700900001", "overdue": "true"},
 )
+
+TOTAL = {"total": "true"}
 
 SIZES = "select relname, reltuples::bigint as rows from pg_class where relkind = 'r'"
 SCANS = """
@@ -78,7 +92,7 @@ async def look_up(
             for m in choose.choices(sample, k=times):
                 began = time.perf_counter()
                 if kind == "id":
-                    found = await search.one(connection, tenant, m.id)
+                    found = await one_message.one(connection, tenant, m.id)
                     ids = [found["id"]] if found else []
                 else:
                     ids = [row["id"] for row in (await search.many(connection, tenant, asked(kind, m))).rows]
@@ -101,6 +115,7 @@ async def look_up(
         for parameters in ALSO:
             what = "&".join(f"{name}={value}" for name, value in parameters.items())
             scans += await too_much(connection, tenant, large, what or "all", filters_of(parameters))
+            scans += await too_much(connection, tenant, large, f"total of {what}", filters_of(parameters | TOTAL))
     await pool.close()
     return LookUps(by, page, scans)
 
@@ -121,13 +136,15 @@ class _Listener:
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, tuple[object, ...]]] = []
+        self.counts = False
 
     async def fetch(self, query: str, *values: object) -> list[Any]:
         self.asked.append((query, values))
         return []
 
-    async def fetchrow(self, query: str, *values: object) -> None:
+    async def fetchrow(self, query: str, *values: object) -> Any:
         self.asked.append((query, values))
+        return {"messages": 0, "cohorts": 0, "looked": 0} if self.counts else None
 
     fetchval = fetchrow
 
@@ -139,14 +156,29 @@ async def too_much(
     listener = _Listener()
     listening = cast(Connection, listener)
     if isinstance(wanted, Filters):
-        await search.many(listening, tenant, wanted)
+        found_none = await search.many(listening, tenant, wanted)
+        if wanted.total:
+            listener.counts = True
+            await total(listening, tenant, wanted, replace(found_none, next=Position(seq=0)))
     else:
-        await search.one(listening, tenant, wanted)
-        await search.timeline(listening, wanted)
-        await search.resent_as(listening, wanted)
-        await search.children(listening, tenant, wanted)
+        listener.asked += [
+            (one_message.ONE, (wanted, tenant)),
+            (one_message.MARK, (wanted, tenant, 1)),
+            (one_message.CHILDREN, (wanted, tenant)),
+            *(
+                (query, (wanted,))
+                for query in (
+                    one_message.TIMELINE,
+                    one_message.ARRIVALS,
+                    one_message.ATTEMPTS,
+                    one_message.RESENT_AS,
+                )
+            ),
+        ]
     found: set[str] = set()
     for query, values in listener.asked:
+        if query is COHORTS:  # its parameters may be null, and its tables are small
+            continue
         await connection.execute(f"prepare looked as {query}")
         plan = await connection.fetchval(f"explain (format json) execute looked ({', '.join(map(_literal, values))})")
         await connection.execute("deallocate looked")
@@ -161,6 +193,10 @@ def _literal(value: object) -> str:
         return f"array[{', '.join(map(_literal, value))}]" if value else "'{}'"
     if isinstance(value, bytes):
         return f"'\\x{value.hex()}'::bytea"
+    if isinstance(value, datetime):
+        return f"'{value.isoformat()}'::timestamptz"
+    if isinstance(value, str):
+        return f"'{value}'"
     return f"'{value}'::uuid" if isinstance(value, UUID) else str(value)
 
 
