@@ -23,6 +23,21 @@ SAMPLE = 200  # messages of each week that are looked up
 
 # A UUIDv7 of a time and a digest; rows of one millisecond need not be in order.
 ID = "(lpad(to_hex({ms}), 12, '0') || '7' || substr(h, 1, 3) || '8' || substr(h, {at}, 15))::uuid"
+# Accepted at once, submitted a second later; where it arrives, 3 to 30 s after that, and told of within 2 s.
+SECONDS = "(3 + n % 28)"
+LAGS = (
+    "1 | lag_v1(0, to_timestamp(1)) << 8"
+    f" | case when n % 100 < 90 then lag_v1(0, to_timestamp({SECONDS})) << 16 else 0 end"
+)
+TOLD = "(1 + n % 76)"
+SPREAD = """
+ cross join lateral (values (date_trunc('hour', told.at, 'UTC'), 1),
+                            (date_trunc('day', told.at, 'UTC'), 24)) w(at, hours)
+ cross join (values (0, 'GB'), (4, '')) s(side, country)
+"""
+COLUMNS = [f"c{n}" for n in range(16)]
+CLASSES, ADDED = ", ".join(COLUMNS), ", ".join(f"{name} = t.{name} + excluded.{name}" for name in COLUMNS)
+SUMS = ", ".join(f"count(*) filter (where k.class & 15 = {n})" for n in range(16))
 FILL = f"""
 with told as materialized (
   select n, at, {ID.format(ms="ms", at=4)} as id, {ID.format(ms="ms", at=10)} as submission,
@@ -31,7 +46,7 @@ with told as materialized (
          decode(md5('d' || h), 'hex') as to_key, decode(md5('t' || h), 'hex') as transid_key,
          decode(md5('s' || h), 'hex') as submitted, decode(md5('f' || h), 'hex') as final,
          (case when n % 100 < 90 then 60 when n % 100 < 95 then 45 when n % 100 < 98 then 46 else 20 end)::smallint
-           as state
+           as state, {LAGS} as lags3
     from (select n, md5('message ' || n) as h, ($5 + (n - $2) * $6)::bigint as ms,
                  to_timestamp(($5 + (n - $2) * $6) / 1000.0) as at from generate_series($3::bigint, $4::bigint) n) g
 ),
@@ -51,12 +66,12 @@ m as (
 ),
 t as (
   insert into message_state (id, tenant, origin, channel, state, facts, reason_key, reason_class, attention, version,
-                             accepted_at, submitted_at, delivered_at, failed_at, changed_at, transid)
+                             accepted_at, submitted_at, delivered_at, failed_at, changed_at, transid, country, lags)
   select id, $1, 1, 1, state, case state when 60 then 2054 when 45 then 1030 when 46 then 4102 else 6 end,
          case when state in (45, 46) then '\\x2d0101'::bytea || final end, case when state in (45, 46) then 1 end,
          state in (45, 46), case state when 20 then 2 else 3 end, at, at + interval '1 s',
          case state when 60 then at + interval '9 s' end, case when state in (45, 46) then at + interval '9 s' end,
-         at + interval '9 s', transid from told
+         at + interval '9 s', transid, 'GB', lags3 from told
 ),
 k as (
   insert into message_key (generation, tenant, transid_key, leg_key, message_id)
@@ -81,11 +96,37 @@ r as (
       select case when which = 1 or state = 20 then 'Submitted' when state = 60 then 'Delivered' else 'Failed' end,
              case when which = 1 or state = 20 then '7501' when state = 60 then '7500' when state = 45 then '7208'
                   else '7102' end) as word(word, code)
+),
+l as (      -- xid 3: of a transaction before all others, so that nobody folds it a second time
+  insert into change (at, xid, message_id, version, tenant, origin, channel, feed, country, old_state, new_state,
+                      old_class, new_class, old_conflict, new_conflict, old_lags, new_lags, told_lag)
+  select at, '3'::xid8, id, version, $1, 1, 1, feed, 'GB', old, new, null, case when new in (45, 46) then 1 end,
+         case when version > 0 then false end, false, case when version > 0 then old_lags end,
+         case when version > 0 then new_lags end, case when new > 20 then {TOLD} end
+    from told cross join lateral (
+      values (0, null, 0, null, 0, 0), (1, 0, 10, 5, 0, 1), (2, 10, 20, 1, 1, lags3 & 65535),
+      (3, 20, state, 1, lags3 & 65535, lags3))
+        as v(version, old, new, feed, old_lags, new_lags)
+   where version < 3 or state > 20
+),
+c as (
+  insert into cohort as t (at, hours, tenant, side, value, channel, country, origin, state, class, conflict, messages)
+  select w.at, w.hours, $1, s.side, '', 1, s.country, 1, state,
+         case when state in (45, 46) then 1 else 0 end, false, count(*)
+    from told {SPREAD} group by 1, 2, s.side, s.country, state
+   order by w.hours, s.side, w.at, s.country, state
+  on conflict (tenant, hours, side, value, at, channel, country, origin, state, class, conflict)
+  do update set messages = t.messages + excluded.messages
 )
-insert into change (at, message_id, version, tenant, origin, channel, old_state, new_state, old_conflict, new_conflict)
-select at, id, version, $1, 1, 1, old, new, case when version > 0 then false end, false
-  from told cross join lateral (values (0, null, 0), (1, 0, 10), (2, 10, 20), (3, 20, state)) as v(version, old, new)
- where version < 3 or state > 20
+insert into cohort_lag as t (at, hours, tenant, side, value, channel, country, origin, kind, block, {CLASSES})
+select w.at, w.hours, $1, s.side, '', 1, s.country, 1, k.kind, k.class >> 4, {SUMS}
+  from told {SPREAD}
+ cross join lateral (values (1, lags3 & 255), (2, lags3 >> 8 & 255), (3, lags3 >> 16 & 255),
+                            (4, case when state > 20 then {TOLD} end)) k(kind, class)
+ where k.class > 0 group by 1, 2, s.side, s.country, k.kind, k.class >> 4
+ order by w.hours, s.side, w.at, s.country, k.kind, k.class >> 4
+on conflict (tenant, hours, side, value, at, channel, country, origin, kind, block)
+do update set {ADDED}
 """
 
 

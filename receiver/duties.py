@@ -7,6 +7,7 @@ from receiver.house import House
 from receiver.messages.patience import waits_of
 from receiver.platform.client import PlatformClient
 from receiver.upkeep.awaiter import Awaiter
+from receiver.upkeep.folder import Folder
 from receiver.upkeep.ledger import LedgerKeeper
 from receiver.upkeep.partitions import PartitionKeeper
 from receiver.upkeep.quarantine import QuarantineKeeper
@@ -33,6 +34,8 @@ async def open_duties(house: House, stack: contextlib.AsyncExitStack) -> None:
     house.behind("awaiting", awaiting)
     counting = LedgerKeeper(house.write_pool, house.settings.ledger_check_hours, held=held("ledger"))
     house.behind("ledger", counting)
+    folding = Folder(await house.pools.add("statistics", 1, writer=True), held=held("statistics"))
+    house.behind("statistics", folding)
     house.reconciler = Reconciler(
         await house.pools.add("reconciler", RECONCILERS, writer=True),
         await stack.enter_async_context(PlatformClient(STATUS_SECONDS, CALLS, STATUS_CONNECT_SECONDS)),

@@ -383,39 +383,54 @@ insert into folded (cluster, snapshot, at)
 select system_identifier, pg_current_snapshot(), now() from pg_control_system();
 
 -- How many messages born in an hour or a day (`hours` 1 or 24, from `at`) are in which state now: the change log, added up.
--- `side` 0 counts them all; 1 by sender, 2 by template, 3 by carrier count those that have a `value`. Country and value
--- '' and class 0: none.
+-- `side` 0 counts them all by country, 4 all countries together (country ''); 1 by sender, 2 by template, 3 by carrier count
+-- those that have a `value`, by country. Country and value '' and class 0: none.
 create table cohort (
     at        timestamptz not null,
     hours     smallint not null,
     tenant    smallint not null,
     side      smallint not null,
-    value     text not null,
+    value     text collate "C" not null,
     channel   smallint not null,
-    country   text not null,
+    country   text collate "C" not null,
     origin    smallint not null,
     state     smallint not null,
     class     smallint not null,
     conflict  boolean not null,
     messages  bigint not null,
-    constraint cohort_pk primary key (tenant, hours, side, at, channel, country, origin, value, state, class, conflict)
+    constraint cohort_pk primary key (tenant, hours, side, value, at, channel, country, origin, state, class, conflict)
 ) partition by range (at);
 
--- How long it took, in classes of lag_v1. `kind`: 1 accepted, 2 submitted, 3 delivered, all since the birth of a message
--- that was sent; 4 how late we were told.
+-- How long it took, in classes of lag_v1: column n of a block counts class 16 * block + n. `kind`: 1 accepted, 2 submitted,
+-- 3 delivered, all since the birth of a message that was sent; 4 how late we were told.
 create table cohort_lag (
     at        timestamptz not null,
     hours     smallint not null,
     tenant    smallint not null,
     side      smallint not null,
-    value     text not null,
+    value     text collate "C" not null,
     channel   smallint not null,
-    country   text not null,
+    country   text collate "C" not null,
     origin    smallint not null,
     kind      smallint not null,
-    class     smallint not null,
-    messages  bigint not null,
-    constraint cohort_lag_pk primary key (tenant, hours, side, at, channel, country, origin, value, kind, class)
+    block     smallint not null,
+    c0        integer not null,
+    c1        integer not null,
+    c2        integer not null,
+    c3        integer not null,
+    c4        integer not null,
+    c5        integer not null,
+    c6        integer not null,
+    c7        integer not null,
+    c8        integer not null,
+    c9        integer not null,
+    c10       integer not null,
+    c11       integer not null,
+    c12       integer not null,
+    c13       integer not null,
+    c14       integer not null,
+    c15       integer not null,
+    constraint cohort_lag_pk primary key (tenant, hours, side, value, at, channel, country, origin, kind, block)
 ) partition by range (at);
 
 -- Messages past their channel's usual time without a final word, until they have one or are given up. Filled by a walk over
