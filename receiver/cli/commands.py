@@ -44,7 +44,7 @@ LINES: Final[dict[str, Line]] = {
         "operator:migrate",
         "Bring the database's schema up to this version. Safe to run again, and while an older version serves.",
     ),
-    "keys": Line(OPERATE, "operator:keys", "API keys: who may send and ask."),
+    "keys": Line(OPERATE, "keys:application", "API keys: who may send and ask."),
     "quarantine": Line(OPERATE, "quarantine:application", "Bodies in which no receipt could be read or believed."),
     "forwards": Line(
         OPERATE, "forwards:application", "Receipts that wait to go on to a client's address, or were given up."
@@ -92,6 +92,15 @@ LINES: Final[dict[str, Line]] = {
         "Send an SMS: `receiver send --to 447700900001 --text Hello`, or to a whole file of recipients:",
     ),
     "show": Line(USE, "user:show", "Show a message with its timeline: did it arrive, and if not, why?"),
+    "find": Line(USE, "find:find", "Find messages by anything that is known of them, newest first."),
+    "wait": Line(
+        USE, "watch:wait", "Wait until a message has arrived, or never will. Its exit code tells a script which."
+    ),
+    "tail": Line(USE, "watch:tail", "Print changes as they happen, through restarts, until Ctrl-C."),
+    "stats": Line(USE, "stats:stats", "Show how well messages are delivered: counts, rates and times, by group."),
+    "export": Line(
+        USE, "export:export", "Write all messages that the filters let through, as NDJSON or CSV, newest first."
+    ),
 }
 
 

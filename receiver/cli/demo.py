@@ -18,7 +18,7 @@ from receiver.app import open_house
 from receiver.cli.opening import database, kept_secret, run, secret_of, watch
 from receiver.cli.tables import messages_table, state_text
 from receiver.cli.terminal import foreground
-from receiver.client import Client
+from receiver.client import Client, MessageWithTimeline
 from receiver.database.migrate import migrate
 from receiver.errors import ReceiverError
 from receiver.house import House
@@ -174,16 +174,16 @@ def _send_six(client: Client) -> list[str]:
     return sent
 
 
-def _look(client: Client, sent: list[str]) -> list[dict[str, Any]]:
+def _look(client: Client, sent: list[str]) -> list[MessageWithTimeline]:
     return [client.get(identity) for identity in sent]
 
 
-def _settled(messages: list[dict[str, Any]]) -> bool:
+def _settled(messages: list[MessageWithTimeline]) -> bool:
     """All that will be told has been told: only the silent one is open."""
     return sum(not message["final"] for message in messages) <= 1
 
 
-def _print_changes(messages: list[dict[str, Any]], seen: dict[str, str], console: Console) -> None:
+def _print_changes(messages: list[MessageWithTimeline], seen: dict[str, str], console: Console) -> None:
     """A line for each state that a message came into since the last look, in the order in which we heard of them."""
     for message in messages:
         known = sorted(message["timeline"], key=lambda entry: datetime.fromisoformat(entry["received_at"]))
@@ -195,7 +195,7 @@ def _print_changes(messages: list[dict[str, Any]], seen: dict[str, str], console
                 seen[message["id"]] = entry["state"]
 
 
-def _print_how_to_go_on(console: Console, url: str, key: str, messages: list[dict[str, Any]]) -> None:
+def _print_how_to_go_on(console: Console, url: str, key: str, messages: list[MessageWithTimeline]) -> None:
     failed = next(m for m in messages if m["reason"])
     number = failed["destination"]
     again = '{"deliverychannel":"sms","channels":{"sms":{"text":"Hello"}},"destination":[{"msisdn":["447700900001"]}]}'

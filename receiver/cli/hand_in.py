@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from receiver.cli.body_template import BodyTemplate
 from receiver.cli.chunks import Call, Entry, Reading
 from receiver.cli.rows import Row
-from receiver.client import ApiError, Client, NoAnswer
+from receiver.client import ApiError, Client, NoAnswer, Sent
 from receiver.errors import ReceiverError
 
 PATIENCE_SECONDS = 600.0  # of one call, from its first failure
@@ -113,7 +113,7 @@ class Calls:
                 return {}
         return {index: "; ".join(dict.fromkeys(details)) for index, details in sorted(reasons.items())}
 
-    def _try(self, body: dict[str, Any], key: str) -> tuple[dict[str, Any], int]:
+    def _try(self, body: dict[str, Any], key: str) -> tuple[Sent, int]:
         """The answer to one call, and how often it failed before. Raises ApiError, NoAnswer, Stopped."""
         failures, since = 0, time.monotonic()
         while True:

@@ -72,7 +72,7 @@ def send_file(options: Options) -> None:
         return
     state_path = options.state or options.file.with_name(f"{options.file.name}.sent.jsonl")
     job = options.job or options.file.name
-    with Client.from_environment() as client:
+    with Client.from_environment(retries=0) as client:  # a run has its own patience
         head = {"job": job, "template": template.sha256, "id_type": reading.id_type, "receiver": client.url}
         with SendState(state_path, head) as state, _showing(looked.rows) as shown:
             rejects = Rejects(

@@ -8,15 +8,14 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from receiver.cli.explain_tables import explanation_panel
+from receiver.cli.lookup import look_up, the_id
 from receiver.cli.tables import message_panel, messages_table
-from receiver.client import ApiError, Client
+from receiver.client import Client
 from receiver.errors import ReceiverError
-from receiver.ids import parse_id
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
-SEARCHED = ("correlationid", "transid", "callbackData", "destination")
-MOST_SHOWN = 20
 MANY = "To a file of recipients"
 
 
@@ -156,13 +155,21 @@ def _read_body(file: Path) -> dict[str, Any]:
 
 def show(
     identity: Annotated[str, typer.Argument(metavar="ID", help="Any id: ours, transid, correlationid, a number.")],
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Why: each receipt with its rule, and what is still expected.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Show a message with its timeline: did it arrive, and if not, why?"""
     with Client.from_environment() as client:
-        found = _find(client, identity)
-        if not found:
-            raise ReceiverError(f"nothing is known of {identity!r}: no message has it as id, {', '.join(SEARCHED)}")
+        if explain:
+            explanation = client.explain(the_id(client, identity))
+            if as_json:
+                typer.echo(json.dumps(explanation))
+            else:
+                Console().print(explanation_panel(explanation))
+            return
+        found = look_up(client, identity)
         if as_json:
             typer.echo(json.dumps(found[0] if len(found) == 1 else found))
         elif len(found) == 1:
@@ -170,22 +177,3 @@ def show(
         else:
             Console().print(messages_table(found))
             typer.echo("several messages have it: show one by its id", err=True)
-
-
-def _find(client: Client, identity: str) -> list[dict[str, Any]]:
-    """The message of that id with its timeline, or those that have it as one of their other ids."""
-    if parse_id(identity):
-        try:
-            return [client.get(identity)]
-        except ApiError as error:
-            if error.status != 404:
-                raise
-    for name in SEARCHED:
-        found = []
-        for message in client.find({name: identity, "limit": str(MOST_SHOWN)}):
-            found.append(message)
-            if len(found) == MOST_SHOWN:
-                break
-        if found:
-            return [client.get(found[0]["id"])] if len(found) == 1 else found
-    return []
