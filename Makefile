@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export RECEIVER_DATA_DIR ?= $(CURDIR)/.demo
 .DEFAULT_GOAL := help
-.PHONY: help run test kill bench bench-full fuzz setup check format tools clean
+.PHONY: help run test kill bench bench-full fuzz setup check contract format tools clean
 
 help: ## Show this.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -49,6 +49,9 @@ check: setup ## Lint, types, structure, dashboards up to date.
 	@$(BIN)/mypy grafana
 	@$(BIN)/python -m pytest tests/test_structure.py
 	@$(BIN)/python grafana/build.py --check
+
+contract: setup ## Write down what was added to the contract; BREAK=1 where something is meant to be taken away.
+	@$(BIN)/python -m tests.doors.contract_snapshot $(if $(BREAK),--break)
 
 format: setup ## Put the code into its one format.
 	@$(BIN)/ruff check --fix .

@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from bench import growth, ingest, latency, pressure
+from bench import growth, ingest, latency, pressure, readers, streams
 from bench.report import Section, Verdict, print_verdicts
 from bench.wrk import require_wrk
 
@@ -27,6 +27,7 @@ class Form:
     pressure: float
     millions: tuple[float, ...]
     growth: tuple[float, int]
+    readers: tuple[int, float, int]  # messages, seconds, rounds
 
 
 SHORT = Form(
@@ -41,6 +42,7 @@ SHORT = Form(
     pressure=30.0,
     millions=(0.1,),
     growth=(2.0, 1),
+    readers=(100_000, 3.0, 3),
 )
 FULL = Form(
     ("accepting", "dispatch", "dispatch --entries 1000 --calls 30", "to_the_door"),
@@ -49,6 +51,7 @@ FULL = Form(
     pressure=180.0,
     millions=(1.0, 5.0, 20.0),
     growth=(5.0, 3),
+    readers=(1_000_000, 5.0, 5),
 )
 
 
@@ -95,6 +98,8 @@ def main() -> None:
     course.measure("latency", lambda: [latency.measure(form.latency, rate)])
     course.measure("pressure", lambda: [pressure.measure(form.pressure, rate)])
     course.measure("growth", lambda: growth.measure(millions, *form.growth))
+    course.measure("readers", lambda: [readers.measure(*form.readers)])
+    course.measure("streams", lambda: [streams.measure(1_000, 5_000, 8.0, 20)])
     for words in form.sending:
         course.sending(words)
     print(f"\n### What was demanded ({(time.monotonic() - began) / 60:.1f} minutes)\n")

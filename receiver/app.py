@@ -14,11 +14,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from receiver import frame, openapi
+from receiver import frame
+from receiver.access.entrance import Entrance
 from receiver.access.keys import Keys
+from receiver.access.last_use import LastUse
 from receiver.access.platform_callers import PlatformCallers
 from receiver.access.tenants import Tenants
 from receiver.access.tokens import NotifyTokens
+from receiver.contract import Contract
 from receiver.database.pool import NOT_THERE, Pools
 from receiver.duties import open_duties
 from receiver.forwarding.forwarder import Forwarder
@@ -26,7 +29,14 @@ from receiver.house import House
 from receiver.openapi import Operation
 from receiver.platform import envelope
 from receiver.platform.client import PlatformClient
-from receiver.queries import platform_status
+from receiver.queries import (
+    batch_routes,
+    export_routes,
+    platform_status,
+    search_routes,
+    statistics_routes,
+    stream_routes,
+)
 from receiver.queries import routes as query_routes
 from receiver.queries.platform_status import StatusDoor
 from receiver.query_doors import READERS, open_queries
@@ -48,13 +58,18 @@ from receiver.sending.drop_in import DropInDoor
 from receiver.sending.routes import SendingDoor
 from receiver.settings import Settings
 from receiver.upkeep.gate import Gate
-from receiver.web import Ahead, JsonResponse, Problem, RequestIds, failed, not_found, problem_response
+from receiver.web import Ahead, Problem, RequestIds, failed, not_found, problem_response
 
 log = logging.getLogger("receiver.app")
 
 OPERATIONS: Sequence[Operation] = (
     *sending_routes.OPERATIONS,
+    *search_routes.OPERATIONS,
+    *export_routes.OPERATIONS,
     *query_routes.OPERATIONS,
+    *batch_routes.OPERATIONS,
+    *stream_routes.OPERATIONS,
+    *statistics_routes.OPERATIONS,
     *quarantine_routes.OPERATIONS,
     *import_routes.OPERATIONS,
     *ledger_routes.OPERATIONS,
@@ -129,7 +144,8 @@ async def _sending(house: House, stack: contextlib.AsyncExitStack) -> list[Route
     if not house.has("api"):
         return []
     read_pool = await house.pools.add("queries", READERS, writer=False)
-    keys = Keys(read_pool)
+    keys = Keys(read_pool, rate=settings.rate_limit)
+    house.behind("last use", LastUse(house.write_pool, keys))
     callers = PlatformCallers(settings.tenants, tenants, keys)
     sending = SendingDoor(
         send_pool,
@@ -231,13 +247,13 @@ def routes_of(*doors: Door) -> list[Route]:
 def _application(house: House, doors: Sequence[Route]) -> Starlette:
     return Starlette(
         routes=[
-            *doors,
+            *frame.one_a_path(doors),
             Route("/livez", frame.livez),
             Route("/readyz", house.readyz),
             Route("/metrics", frame.scrape),
-            Route("/openapi.json", contract),
+            *Contract(OPERATIONS).routes(),
         ],
-        middleware=[Middleware(RequestIds)],
+        middleware=[Middleware(RequestIds), Middleware(Entrance, origins=house.settings.cors_origins)],
         exception_handlers={
             Problem: problem_response,
             404: not_found,
@@ -252,11 +268,6 @@ def _application(house: House, doors: Sequence[Route]) -> Starlette:
 async def _nothing_here(request: Request, error: Exception) -> Response:
     """The port that faces the internet tells nothing of the other doors."""
     return Response("not found\n", 404, media_type="text/plain")
-
-
-async def contract(request: Request) -> Response:
-    """The OpenAPI document."""
-    return JsonResponse(openapi.document(OPERATIONS))
 
 
 async def _database_away(request: Request, error: Exception) -> Response:

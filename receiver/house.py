@@ -12,6 +12,7 @@ from receiver.access.tenants import AtTheDoor, Tenants
 from receiver.access.tokens import NotifyTokens
 from receiver.database.pool import Pool, Pools, can_write
 from receiver.forwarding.forwarder import Forwarder
+from receiver.frame import Readiness
 from receiver.platform.credentials import can_send, messaging_api_of
 from receiver.receipts.breaker import Breaker
 from receiver.receipts.intake import Intake, NotDurable
@@ -78,7 +79,7 @@ class House:
         elif not there and self.gate.is_open:
             what = f": receipts {'go to the spool' if spools else 'are answered 503'}" if self.has("notify") else ""
             warnings.insert(0, f"the database does not answer{what}")
-        return JsonResponse({"ready": ready, "warnings": warnings}, 200 if ready else 503)
+        return JsonResponse(Readiness(ready, warnings), 200 if ready else 503)
 
     async def database_is_there(self) -> bool:
         """Whether the database takes writes now."""

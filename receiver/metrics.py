@@ -38,6 +38,15 @@ NOTIFY_REFUSALS = Counter(
     ("reason", "tenant"),
     registry=REGISTRY,
 )
+AUTH_FAILURES = Counter(
+    "receiver_auth_failures",
+    "Calls that were not let in for want of a good key or credential, by the cause.",
+    ("reason",),
+    registry=REGISTRY,
+)
+RATE_LIMITED = Counter(
+    "receiver_rate_limited", "Calls that were refused because their API key called too often.", registry=REGISTRY
+)
 NOTIFY_SIGNATURES = Counter(
     "receiver_notify_signatures",
     "Bodies told to a tenant with a signature secret, by what their signature was worth.",
@@ -160,6 +169,18 @@ WALK_BEHIND = Gauge(
 )
 for _unknown in (AWAITED, WALK_BEHIND):
     _unknown.set(float("nan"))  # until this process holds the duty
+WAITERS = Gauge("receiver_waiters", "Clients that wait for a message now.", registry=REGISTRY)
+WAITS = Counter(
+    "receiver_waits", "Waits for a message, by how they ended, and those refused.", ("ended",), registry=REGISTRY
+)
+STREAMS = Gauge("receiver_streams", "Streams of changes that are open.", registry=REGISTRY)
+STREAM_EVENTS = Counter("receiver_stream_events", "Changes that were put into streams.", registry=REGISTRY)
+STREAMS_ENDED = Counter("receiver_streams_ended", "Streams that ended, by why.", ("reason",), registry=REGISTRY)
+WATCH_LAG = Gauge(
+    "receiver_watch_lag_seconds",
+    "How far what is told to streams and waiting clients is behind the change log; 0 while nobody listens.",
+    registry=REGISTRY,
+)
 DAYS_AHEAD = Gauge("receiver_partition_days_ahead", "Days for which there are partitions.", registry=REGISTRY)
 DAYS_AHEAD.set(float("nan"))  # until this process holds the duty: 0 would be an alarm
 LEDGER_DIFFERENCE = Gauge(
@@ -172,6 +193,26 @@ LEDGER_CHECKED = Gauge(
     "receiver_ledger_checked_timestamp_seconds", "When the receipts were last counted.", registry=REGISTRY
 )
 LEDGER_CHECKED.set(float("nan"))
+STATISTICS_BEHIND = Gauge(
+    "receiver_statistics_behind_seconds",
+    "Seconds since the time up to which the change log is folded into the statistics.",
+    registry=REGISTRY,
+)
+STATISTICS_BEHIND.set(float("nan"))  # until this process holds the duty
+STATISTICS_CHANGES = Counter(
+    "receiver_statistics_changes", "Changes that this process folded into the statistics.", registry=REGISTRY
+)
+COSTLY_READS = Histogram(
+    "receiver_costly_read_seconds",
+    "How long a costly read had its place: a search without a name, a page of an export, statistics.",
+    buckets=(0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+    registry=REGISTRY,
+)
+READS_REFUSED = Counter(
+    "receiver_reads_refused", "Costly reads for which there was no place in time.", registry=REGISTRY
+)
+EXPORTS = Counter("receiver_exports", "Exports by how they ended.", ("result",), registry=REGISTRY)
+EXPORTED = Counter("receiver_exported_messages", "Messages handed out by exports.", registry=REGISTRY)
 DUTY_HELD = Gauge(
     "receiver_duty_held", "Whether this process does a background duty now: 1 or 0.", ("duty",), registry=REGISTRY
 )

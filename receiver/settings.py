@@ -5,6 +5,7 @@ RECEIVER_CONFIG names. docs/settings.md lists everything here; a test compares t
 """
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -16,6 +17,9 @@ from receiver.tenant_settings import TENANT_SETTINGS, Tenant, read_tenants
 from receiver.waits import DEFAULTS, Waits, duration_text, longest_patience, read_waits
 
 ROLES = ("notify", "api", "dispatch", "upkeep")
+# Calls a minute of an API key: 5,000 clients of one key who each wait for half a minute make 10,000.
+RATE_LIMIT = 30_000
+_ORIGIN = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 
 SETTINGS = (
     Setting("HOST", "Address to listen on.", "127.0.0.1"),
@@ -40,6 +44,8 @@ SETTINGS = (
     Setting("ENTRIES_PER_CALL", "Most entries in one call to the platform.", "1000"),
     Setting("FORWARD_CONCURRENCY", "Receipts that go on to clients' addresses at once.", "16"),
     Setting("FORWARD_QUEUE", "Most receipts of a tenant that wait to go on; the oldest are dropped.", "100000"),
+    Setting("RATE_LIMIT", "Calls a minute that each API key may make, in each process; 0: no limit.", str(RATE_LIMIT)),
+    Setting("CORS_ORIGINS", "Origins whose pages may call from a browser, commas between; * for all."),
     Setting("RETENTION_DAYS", "Days for which messages and their receipts are kept; weeks go as a whole.", "90"),
     Setting("USUAL_TIMES", "After which time each channel's silence is looked into, such as sms=15m,push=1h."),
     Setting("PATIENCES", "After which time each channel's silent messages are given up, such as sms=72h,push=28d."),
@@ -47,6 +53,9 @@ SETTINGS = (
     Setting("QUARANTINE_MB", "Most megabytes in quarantine, over all tenants; the oldest go first.", "256"),
     Setting("LEDGER_CHECK_HOURS", "Hours between two counts of all receipts against the ledger; 0: none.", "24"),
     Setting("IMPORT_MB", "Most megabytes of a file at the import door, packed and unpacked.", "2048"),
+    Setting("EXPORTS", "Most exports of messages at once; more are answered 503.", "2"),
+    Setting("STREAMS", "Most streams of changes at once; more are answered 503.", "1000"),
+    Setting("WAITERS", "Most clients that wait for a message at once; more are answered 503.", "5000"),
     Setting("SPOOL", "Folder where receipts wait while Postgres is away; off: they are answered 503."),
     Setting("SPOOL_MB", "Most megabytes in the spool's folder; above it receipts are answered 503.", "1024"),
     Setting("ROLES", "What this process does, commas between: notify, api, dispatch, upkeep.", ",".join(ROLES)),
@@ -89,11 +98,17 @@ class Settings:
     """None: off."""
     spool_mb: int = 1024
     import_mb: int = 2048
+    waiters: int = 5000
+    streams: int = 1000
+    exports: int = 2
     ledger_check_hours: int = 24
     """0: off."""
     notify_port: int | None = None
     notify_host: str = ""
     reuse_port: bool = False
+    rate_limit: int = RATE_LIMIT
+    """Calls a minute of an API key; 0: off."""
+    cors_origins: tuple[str, ...] = ()
     waits: Mapping[str, Waits] = field(default_factory=lambda: DEFAULTS)
     """The usual time and the patience of each channel."""
 
@@ -161,9 +176,14 @@ def read_settings(environment: Mapping[str, str] = os.environ, *, serving: bool 
         spool_mb=reader.whole("SPOOL_MB", 16, 1024 * 1024),
         import_mb=reader.whole("IMPORT_MB", 1, 1024 * 1024),
         ledger_check_hours=reader.whole("LEDGER_CHECK_HOURS", 0, 24 * 365),
+        waiters=reader.whole("WAITERS", 1, 100_000),
+        streams=reader.whole("STREAMS", 1, 100_000),
+        exports=reader.whole("EXPORTS", 1, 100),
         notify_port=reader.whole("NOTIFY_PORT", 1, 65535) if reader.text("NOTIFY_PORT") else None,
         notify_host=reader.text("NOTIFY_HOST") or reader.text("HOST") or "",
         reuse_port=reader.yes("REUSE_PORT"),
+        rate_limit=reader.whole("RATE_LIMIT", 0, 10_000_000),
+        cors_origins=_origins(reader),
         waits=read_waits(reader),
     )
     longest, patience = longest_patience(settings.waits)
@@ -187,6 +207,19 @@ def _roles(reader: Reader) -> tuple[str, ...]:
     if not asked or set(asked) - set(ROLES):
         reader.problems.append(f"RECEIVER_ROLES is {','.join(asked)!r}: it takes some of {','.join(ROLES)}")
     return tuple(role for role in ROLES if role in asked)
+
+
+def _origins(reader: Reader) -> tuple[str, ...]:
+    """CORS_ORIGINS, as browsers spell them: scheme, host in small letters, and the port where it is not the usual."""
+    origins = [part.strip().lower() for part in (reader.text("CORS_ORIGINS") or "").split(",") if part.strip()]
+    for origin in origins:
+        if origin != "*" and not _ORIGIN.fullmatch(origin):
+            reader.problems.append(
+                f"RECEIVER_CORS_ORIGINS has {origin!r}: it takes origins such as https://app.example, without a path"
+            )
+    if "*" in origins and len(origins) > 1:
+        reader.problems.append("RECEIVER_CORS_ORIGINS has * beside others: it takes origins, or * alone")
+    return tuple(dict.fromkeys(origins))
 
 
 def _spool(reader: Reader) -> Path | None:

@@ -18,6 +18,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 request_id: contextvars.ContextVar[str | None] = contextvars.ContextVar("request_id", default=None)
 _GOOD_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
+# In the state of a request: headers, as pairs of bytes, that its answer bears whatever it is.
+ANSWER_HEADERS = "answer_headers"
+
 
 class FieldError(NamedTuple):
     """One broken field: where it is (a JSON pointer, or a parameter's name), a stable code, and what to do."""
@@ -135,26 +138,36 @@ class Ahead:
             await self._app(scope, receive, send)
 
 
+def is_receipts_door(path: str) -> bool:
+    """Whether a path leads to the receipts door, which nothing that is there for the others may slow down."""
+    return path.startswith("/notify/") or path == "/notify"
+
+
 class RequestIds:
-    """Gives each request an id, the client's own where it is a sane one, and echoes it as X-Request-ID."""
+    """Gives each request an id, the client's own where it is a sane one, and echoes it as X-Request-ID.
+
+    The answer bears the request's ANSWER_HEADERS, too.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         # The receipts door is the hot path and has no use for it.
-        path = scope.get("path", "")
-        if scope["type"] != "http" or path == "/notify" or path.startswith("/notify/"):
+        if scope["type"] != "http" or is_receipts_door(scope["path"]):
             await self._app(scope, receive, send)
             return
         told = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
         identity = told if _GOOD_REQUEST_ID.fullmatch(told) else secrets.token_hex(8)
         token = request_id.set(identity)
-        scope.setdefault("state", {})["request_id"] = identity  # for the answer to a fault, which is given outside
+        state = scope.setdefault("state", {})
+        state["request_id"] = identity  # for the answer to a fault, which is given outside
 
         async def with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)["x-request-id"] = identity
+                headers = MutableHeaders(scope=message)
+                headers["x-request-id"] = identity
+                headers.raw.extend(state.get(ANSWER_HEADERS, ()))
             await send(message)
 
         try:

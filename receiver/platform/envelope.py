@@ -1,7 +1,7 @@
 """The platform's own envelope, as our drop-in doors answer in it: Messaging v1 and Custom Event v1."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 import msgspec
@@ -29,6 +29,29 @@ DESCRIPTIONS = {
 
 
 JSON = "application/json"
+
+
+# The envelope as the contract shows it.
+_SAID: dict[str, Any] = {
+    "type": "object",
+    "required": ["code", "description", "transid"],
+    "properties": {
+        "code": {"type": "string", "description": "1001 or 1002: queued. Else why not: the platform's code."},
+        "description": {"type": "string"},
+        "transid": {"type": "string", "description": "The platform's id."},
+    },
+}
+SCHEMA = {
+    "type": "object",
+    "title": "The platform's envelope",
+    "required": ["response"],
+    "properties": {"response": {"anyOf": [{"type": "array", "items": _SAID, "minItems": 1}, _SAID]}},
+}
+_TRANSID = "3f09295d-9eb3-4c9e-8ee8-a3272e5f00c1"
+EXAMPLE = {"response": [{"code": "1001", "transid": _TRANSID, "description": "Queued"}]}
+EVENT_EXAMPLE = {"response": [{"code": "1002", "transid": _TRANSID, "description": "Queued"}]}
+REFUSED_EXAMPLE = {"response": {"code": "7004", "description": "Invalid parameters", "transid": _TRANSID}}
+FAULT_EXAMPLE = {"response": {"code": "7006", "description": "Internal error occurred", "transid": _TRANSID}}
 
 
 class Reply(NamedTuple):

@@ -18,6 +18,8 @@ from receiver.web import FieldError
 DEFAULT_LIMIT, MOST_LIMIT = 50, 1_000
 
 STATES = {state.word: int(state) for state in State}
+# What a search takes for a state: also all that mean that a message did not arrive.
+GROUPS = {word: (state,) for word, state in STATES.items()} | {"any_failure": tuple(map(int, NEGATIVE_STATES))}
 CHANNELS = {channel.word: int(channel) for channel in Channel}
 ORIGINS = {"issued": 1, "observed": 2, "recorded": 3}
 CLASSES = {one.word: int(one) for one in Class}
@@ -25,6 +27,8 @@ ORDERS = {"created": False, "changed": True}
 ATTENTION = frozenset({int(s) for s in NEGATIVE_STATES} | {int(State.UNCERTAIN), int(State.NO_RECEIPT)})
 # Fewer last digits are those of too many, and no number has more.
 LEAST_DIGITS, MOST_DIGITS = 4, 15
+FEW_SHARE = 7  # so many last digits are those of few
+AT_HOME = 10  # a whole number has as many, with the 0 that is dialled at home or abroad in front
 COUNTRY = re.compile(r"[A-Z]{2}|001")  # 001: numbers of no country, as `phonenumbers` calls them
 
 # How far back the change log is walked: as far as a stream goes.
@@ -38,7 +42,7 @@ FILTERS = {
     "destination": "The recipient, as asked or as any receipt told.",
     "destination_end": f"Its last digits, {LEAST_DIGITS} to {MOST_DIGITS}, as asked or as any receipt told.",
     "channel": f"One of {', '.join(CHANNELS)}.",
-    "state": f"One of {', '.join(STATES)}.",
+    "state": f"One of {', '.join(GROUPS)}. The last one stands for all that did not arrive.",
     "final": "true: nothing more is expected; false: it is.",
     "code": "The platform's code of the reason.",
     "class": f"Who can mend the reason: one of {', '.join(CLASSES)}.",
@@ -112,7 +116,8 @@ class Filters:
     def is_named(self) -> bool:
         """Whether a name is given that few messages bear, so that finding them costs what showing them costs."""
         names = (self.transid, self.correlationid, self.callback_data, self.destination, self.batch_id)
-        return any(names) or any(len(end) > 6 for end in self.destination_end)
+        ends = self.destination_end
+        return any(names) or (bool(ends) and min(map(len, ends)) >= FEW_SHARE)
 
 
 def read_filters(
@@ -141,7 +146,7 @@ def filters_of(asked: Parameters) -> Filters:
         destination_end=_ends(asked),
         code=asked.texts("code"),
         channel=asked.choose("channel", CHANNELS),
-        state=asked.choose("state", STATES),
+        state=sorted({state for states in asked.choose("state", GROUPS) for state in states}),
         origin=asked.choose("origin", ORIGINS),
         reason_class=asked.choose("class", CLASSES),
         country=_countries(asked),
@@ -156,8 +161,9 @@ def filters_of(asked: Parameters) -> Filters:
 
 
 def _ends(asked: Parameters) -> list[str]:
-    """The last digits, without what stands between them."""
-    ends = [re.sub(r"[ ().-]", "", text) for text in asked.texts("destination_end")]
+    """The last digits, without what stands between them: of 07700 900001 and of +44 7700 900001 what both end with."""
+    ends = [re.sub(r"[ ().-]", "", text).removeprefix("+") for text in asked.texts("destination_end")]
+    ends = [end.lstrip("0") or end if len(end) >= AT_HOME else end for end in ends]
     if not all(end.isascii() and end.isdigit() and LEAST_DIGITS <= len(end) <= MOST_DIGITS for end in ends):
         asked.wrong("destination_end", f"it takes {LEAST_DIGITS} to {MOST_DIGITS} digits")
     return ends

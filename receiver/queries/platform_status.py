@@ -53,6 +53,21 @@ class Status(msgspec.Struct):
     error_message: str | None
 
 
+EXAMPLE = {
+    "transactionid": "3f09295d-9eb3-4c9e-8ee8-a3272e5f00c1",
+    "api_version": "v1",
+    "type": "outbound-api",
+    "from": "PARCEL",
+    "to": "447700900001",
+    "channel": "SMS",
+    "status": "delivered",
+    "date_created": "Sat, 21 Nov 2026 10:00:00 UTC",
+    "last_updated": "Sat, 21 Nov 2026 10:00:03 UTC",
+    "error_code": None,
+    "error_message": None,
+}
+FOUND = {"type": "array", "items": {"$ref": "#/components/schemas/Status"}, "maxItems": MOST_SHOWN}
+
 OPERATIONS = (
     Operation(
         "GET",
@@ -60,11 +75,17 @@ OPERATIONS = (
         "drop_in_status",
         "Drop-in: the transaction status in the platform's shape, from what we know.",
         {
-            200: ("An array, an entry a message; or the platform's envelope with a code.", "application/json"),
+            200: (
+                "An array, an entry a message, empty for a transid that we don't know; or the platform's envelope.",
+                {"application/json": {"anyOf": [FOUND, envelope.SCHEMA]}},
+            ),
+            503: ("The database does not answer.", {"application/json": envelope.SCHEMA}),
         },
         scope="read",
-        parameters=[Parameter("transid", "The platform's id.", "path")],
-        problems=(503,),
+        parameters=[Parameter("transid", "The platform's id.", "path", {"type": "string"}, EXAMPLE["transactionid"])],
+        codes={503: ("database_away",)},
+        examples={200: {"application/json": [EXAMPLE]}, 503: {"application/json": envelope.FAULT_EXAMPLE}},
+        also=(Status,),
     ),
 )
 

@@ -63,14 +63,17 @@ class Found:
     next: Position | None
 
 
-async def many(connection: Connection, tenant: TenantId, filters: Filters) -> Found:
-    """A page of the messages that `filters` let through: the newest first, or what changed last."""
+async def many(connection: Connection, tenant: TenantId, filters: Filters, seconds: float | None = None) -> Found:
+    """A page of the messages that `filters` let through: the newest first, or what changed last.
+
+    Raises TimeoutError when reading it takes longer than `seconds`, where they are given.
+    """
     finding = Finding(tenant, filters, filters.limit + 1)
     if filters.changed and finding.walks_changes:
         found, order, also = finding.walk_changes(*await _span(connection, filters.changed)), "f.seq desc", ", f.seq"
     else:
         found, order, also = finding.page(), "s.changed_at desc, f.id desc" if filters.changed else "f.id desc", ""
-    rows = await connection.fetch(MANY.format(found=found, also=also, order=order), *finding.values)
+    rows = await connection.fetch(MANY.format(found=found, also=also, order=order), *finding.values, timeout=seconds)
     last = rows[filters.limit - 1] if len(rows) > filters.limit else None
     return Found(rows[: filters.limit], _position_of(last, finding, filters) if last else None)
 

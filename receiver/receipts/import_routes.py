@@ -1,6 +1,7 @@
 """The door for files of receipts: POST /v1/imports. Admins only; the file is read as it comes, and never held whole."""
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
@@ -44,6 +45,14 @@ class ImportReport(msgspec.Struct, kw_only=True):
     seconds: float
 
 
+TYPES = ("application/json", "application/x-ndjson", "text/csv", "application/gzip")
+_LINE = (
+    '{"deliveryInfoNotification": {"deliveryInfo": {"deliveryChannel": "SMS", "destination": "447700900321", '
+    '"deliveryStatus": "Delivered"}, "transid": "3f09295d-7c1e-4a52-9d0e-2f6c3b8a1d44"}}'
+)
+BODIES = {
+    "application/json": [{"df_payload": json.loads(_LINE), "df_status": "2", "df_response_status": "429"}],
+}
 OPERATIONS = (
     Operation(
         "POST",
@@ -52,8 +61,34 @@ OPERATIONS = (
         "A file of receipts: the platform's export of failed notifications, a body a line, or CSV; also with gzip.",
         {200: ("All of it is in, and what came of it.", ImportReport)},
         scope="admin",
-        body={"description": "JSON, NDJSON or CSV: the first bytes tell", "type": "string", "format": "binary"},
-        problems=(400, 401, 403, 408, 413, 415, 429, 503),
+        description="It is read as it comes, and answered when all of it is in. Whatever else is answered, what was"
+        " read before is in; the same file again reports it as duplicates. The first bytes tell what it is: the"
+        " content type is not judged.",
+        body={"description": "JSON, NDJSON or CSV, plain or with gzip."},
+        body_example=BODIES,
+        body_types=TYPES,
+        body_required=False,
+        codes={
+            400: ("not_an_export", "damaged_export"),
+            408: ("import_stalled",),
+            413: ("import_too_large",),
+            415: ("unknown_encoding",),
+            429: ("imports_under_way",),
+            503: ("import_cut_short",),
+        },
+        examples={
+            200: {
+                "import_id": "01a1fda7-9714-779d-a3fc-b1fa03eda994",
+                "received": 41_250,
+                "applied": 41_180,
+                "duplicate": 66,
+                "late": 0,
+                "quarantined": 4,
+                "forged": 0,
+                "bytes": 20_871_204,
+                "seconds": 9.7,
+            }
+        },
     ),
 )
 

@@ -11,7 +11,7 @@ from starlette.routing import Route
 from receiver import metrics
 from receiver.access.keys import Keys
 from receiver.database.pool import Pool
-from receiver.openapi import Operation, Parameter
+from receiver.openapi import TIME, Operation, Parameter
 from receiver.receipts import ledger
 from receiver.receipts.ledger import Count, Sums
 from receiver.receipts.spool import Spool
@@ -84,6 +84,26 @@ class LedgerAnswer(msgspec.Struct):
     beside: Beside
 
 
+_NOTHING = {"received": 0, "applied": 0, "duplicate": 0, "quarantined": 0, "forged": 0, "late": 0}
+_PUSHED = {"received": 48_213, "applied": 47_802, "duplicate": 398, "quarantined": 9, "forged": 0, "late": 4}
+EXAMPLE = {
+    "from": "2026-11-20T00:00:00Z",
+    "to": "2026-11-21T00:00:00Z",
+    "feeds": [{"feed": "push", "groups": 10_421, **_PUSHED}, {"feed": "import", "groups": 0, **_NOTHING}],
+    "balanced": True,
+    "check": {
+        "at": "2026-11-20T23:10:02Z",
+        "difference": 0,
+        "receipts": 5_120_331,
+        "counted": 5_120_331,
+        "seconds": 4.2,
+    },
+    "beside": {
+        "spool": {"bodies": 0, "bytes": 0, "oldest_seconds": 0.0},
+        "refused_at_the_door": {"since": "2026-11-18T07:00:00Z", "total": 3, "by_code": {"401": 3}},
+    },
+}
+
 OPERATIONS = (
     Operation(
         "GET",
@@ -92,8 +112,10 @@ OPERATIONS = (
         "What became of everything that each feed brought, over all tenants, and whether it balances.",
         {200: ("The figures of the span, at one moment.", LedgerAnswer)},
         scope="admin",
-        parameters=[Parameter(name, meaning) for name, meaning in PARAMETERS.items()],
-        problems=(400, 401, 403, 503),
+        description="A row of the ledger has no tenant: an admin of any tenant sees the sum of all. `beside` is of the"
+        " process that answers.",
+        parameters=[Parameter(name, meaning, schema=TIME) for name, meaning in PARAMETERS.items()],
+        examples={200: EXAMPLE},
     ),
 )
 

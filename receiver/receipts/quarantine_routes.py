@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from collections.abc import Collection
 from datetime import UTC, datetime
 
 import asyncpg
@@ -13,11 +14,15 @@ from starlette.routing import Route
 from receiver.access.keys import Caller, Keys
 from receiver.access.tenants import Tenants
 from receiver.database.pool import Pool
-from receiver.openapi import Operation, Parameter
+from receiver.openapi import TIME, YES_NO, Operation, Parameter, several, whole, words
 from receiver.receipts import quarantine
 from receiver.receipts.quarantine import REPLAYED, Mark, Place, Wanted, cursor_of, parse_place, read_cursor
 from receiver.receipts.quarantine_views import (
+    EXAMPLE,
     PREVIEW_BYTES,
+    QUARANTINE_ID,
+    REASONS,
+    REPLAY_EXAMPLE,
     Quarantined,
     QuarantinePage,
     ReplayResult,
@@ -29,21 +34,36 @@ from receiver.web import FieldError, JsonResponse, Problem
 
 DEFAULT_LIMIT, MOST_LIMIT = 50, 1_000
 MOST_VALUES = 100
-YES_NO = {"true": True, "false": False, "yes": True, "no": False}
+CHOSEN = {"true": True, "false": False, "yes": True, "no": False}
 
 FILTERS = {
-    "reason": "Why it is there; may be given several times.",
-    "replayed": f"What its last replay came to: {', '.join(REPLAYED)}; may be given several times.",
-    "from": "Told at or after this time (RFC 3339, with a zone).",
-    "to": "Told before this time (RFC 3339, with a zone).",
-    "limit": f"Bodies on a page: 1 to {MOST_LIMIT}, {DEFAULT_LIMIT} by default.",
-    "cursor": "Where the page begins: next_cursor of the page before.",
+    "reason": Parameter(
+        "reason", "Why it is there; may be given several times.", schema=several(words(*REASONS)), example=["xml"]
+    ),
+    "replayed": Parameter(
+        "replayed",
+        f"What its last replay came to: {', '.join(REPLAYED)}; may be given several times.",
+        schema=several(words(*REPLAYED)),
+    ),
+    "from": Parameter("from", "Told at or after this time (RFC 3339, with a zone).", schema=TIME),
+    "to": Parameter("to", "Told before this time (RFC 3339, with a zone).", schema=TIME),
+    "limit": Parameter(
+        "limit",
+        f"Bodies on a page: 1 to {MOST_LIMIT}, {DEFAULT_LIMIT} by default.",
+        schema=whole(1, MOST_LIMIT, DEFAULT_LIMIT),
+    ),
+    "cursor": Parameter("cursor", "Where the page begins: next_cursor of the page before."),
 }
 CHOICES = {
-    "dry_run": "true: tell what would happen, and write nothing.",
-    "believe": "true: take it as if it had come in by the tenant's own URL, so that a forged one is applied.",
+    "dry_run": Parameter("dry_run", "true: tell what would happen, and write nothing.", schema=YES_NO, example=True),
+    "believe": Parameter(
+        "believe",
+        "true: take it as if it had come in by the tenant's own URL, so that a forged one is applied.",
+        schema=YES_NO,
+    ),
 }
-IDENTITY = Parameter("id", "The id of the body, as the list tells it.", "path")
+IDENTITY = Parameter("id", "The id of the body, as the list tells it.", "path", QUARANTINE_ID, EXAMPLE["id"])
+NOT_FOUND = {404: ("quarantine_not_found",)}
 
 OPERATIONS = (
     Operation(
@@ -53,8 +73,9 @@ OPERATIONS = (
         "Bodies in which no receipt could be read or believed, newest first.",
         {200: ("A page of bodies, each cut short.", QuarantinePage)},
         scope="admin",
-        parameters=[Parameter(name, meaning) for name, meaning in FILTERS.items()],
-        problems=(400, 401, 403, 503),
+        description=f"Each body is cut at {PREVIEW_BYTES} bytes. They hold phone numbers.",
+        parameters=list(FILTERS.values()),
+        examples={200: {"quarantine": [EXAMPLE], "next_cursor": None}},
     ),
     Operation(
         "GET",
@@ -64,7 +85,8 @@ OPERATIONS = (
         {200: ("The body.", Quarantined)},
         scope="admin",
         parameters=[IDENTITY],
-        problems=(400, 401, 403, 404, 503),
+        codes=NOT_FOUND,
+        examples={200: EXAMPLE},
     ),
     Operation(
         "POST",
@@ -73,8 +95,10 @@ OPERATIONS = (
         "Read it anew and apply what is in it, or tell what would happen.",
         {200: ("What happened to each receipt in it, or would.", ReplayResult)},
         scope="admin",
-        parameters=[IDENTITY, *(Parameter(name, meaning) for name, meaning in CHOICES.items())],
-        problems=(400, 401, 403, 404, 503),
+        description="Takes no body. Replaying again is harmless: it finds duplicates.",
+        parameters=[IDENTITY, *CHOICES.values()],
+        codes={400: ("body_cut_off",), **NOT_FOUND},
+        examples={200: REPLAY_EXAMPLE},
     ),
 )
 
@@ -167,7 +191,7 @@ def read_filters(parameters: QueryParams, query: str) -> tuple[Wanted, int, Mark
     return Wanted(reasons or None, replayed or None, told_from, told_to), int(limit), after
 
 
-def _unknown(parameters: QueryParams, known: dict[str, str]) -> list[FieldError]:
+def _unknown(parameters: QueryParams, known: Collection[str]) -> list[FieldError]:
     """What is wrong with the names of parameters; only a list may be given several times."""
     items = parameters.multi_items()
     if len(items) > MOST_VALUES:
@@ -207,7 +231,7 @@ async def _choices(request: Request) -> dict[str, bool]:
     parameters = request.query_params
     errors = _unknown(parameters, CHOICES)
     for name in CHOICES:
-        if parameters.get(name, "false") not in YES_NO:
+        if parameters.get(name, "false") not in CHOSEN:
             errors.append(FieldError(name, "bad_parameter", "it takes true or false"))
     try:
         async for part in request.stream():
@@ -219,4 +243,4 @@ async def _choices(request: Request) -> dict[str, bool]:
         raise Problem(400, "body_cut_off", "The body ended before it was complete.") from None
     if errors:
         raise Problem(400, "bad_parameter", "A parameter is wrong.", errors)
-    return {name: YES_NO[parameters.get(name, "false")] for name in CHOICES}
+    return {name: CHOSEN[parameters.get(name, "false")] for name in CHOICES}

@@ -91,6 +91,48 @@ class ReplayResult(msgspec.Struct, kw_only=True):
     changes: list[StateChange]
 
 
+QUARANTINE_ID = {"type": "string", "pattern": "^[0-9]{8}-[0-9a-f]{32}$"}
+EXAMPLE = {
+    "id": "20261116-65e12a1bb4a1b0d1b1d1f1fd0a2cbc0f",
+    "reason": "xml",
+    "text": REASONS["xml"],
+    "detail": None,
+    "first_at": "2026-11-21T10:31:02.118340Z",
+    "last_at": "2026-11-21T10:34:08.551217Z",
+    "told": 4,
+    "size": 512,
+    "submission_id": None,
+    "headers": {"content-type": "application/xml", "content-length": "512"},
+    "replayed_at": None,
+    "replay_result": NEVER,
+    "body": "<deliveryInfoNotification>…",
+    "body_encoding": "text",
+    "body_is_cut": True,
+}
+_MESSAGE_ID = "01a1fda7-9714-779d-a3fc-b1fa03eda994"
+REPLAY_EXAMPLE = {
+    "id": EXAMPLE["id"],
+    "dry_run": True,
+    "believe": False,
+    "result": "applied",
+    "receipts": [
+        {
+            "result": "applied",
+            "detail": None,
+            "channel": "sms",
+            "status": "Delivered",
+            "transid": "3f09295d-7c1e-4a52-9d0e-2f6c3b8a1d44",
+            "message": "issued",
+            "message_id": _MESSAGE_ID,
+            "matched_by": "correlationid",
+            "state_before": "submitted",
+            "state_after": "delivered",
+        }
+    ],
+    "changes": [{"message_id": _MESSAGE_ID, "state_before": "submitted", "state_after": "delivered"}],
+}
+
+
 def quarantined(row: asyncpg.Record) -> Quarantined:
     """A row as clients read it; its body may be cut already."""
     body, encoding = text_of(row["body"], cut=len(row["body"]) < row["size"])

@@ -1,10 +1,9 @@
 """What the doors of those who send take and answer, as the OpenAPI document shows it."""
 
-from typing import Any
-
 import msgspec
 
-from receiver.openapi import Operation, Parameter
+from receiver.openapi import ID, Operation, Parameter
+from receiver.sending.body_schemas import CAMPAIGN, EVENTS, MESSAGING, SENT
 from receiver.sending.idempotency import PARAMETER as IDEMPOTENCY_KEY
 
 
@@ -42,82 +41,6 @@ class CancelledMessage(msgspec.Struct):
     state: str
 
 
-TEXT: dict[str, Any] = {"type": "string"}
-OBJECT: dict[str, Any] = {"type": "object"}
-NAME: dict[str, Any] = {"type": ["string", "integer"]}
-CORRELATIONID = {"type": "string", "description": "Your own id: 50 bytes at most. Kept, returned, searchable."}
-NOTIFYURL = {"type": "string", "format": "uri", "description": "Your own: each receipt is forwarded to it."}
-EXPIRY = {"type": "string", "description": "After it nothing is sent, such as 2030-04-12T13:00:19.456Z."}
-
-MESSAGING: dict[str, Any] = {
-    "type": "object",
-    "title": "Messaging v1",
-    "required": ["deliverychannel", "channels", "destination"],
-    "properties": {
-        "deliverychannel": {
-            "type": "string",
-            "enum": ["sms", "voice", "push", "rt", "appmessaging", "fb", "twitter", "wa", "wechat"],
-        },
-        "channels": {**OBJECT, "description": "One block a channel; that of deliverychannel is mandatory and checked."},
-        "destination": {
-            "type": "array",
-            "minItems": 1,
-            "maxItems": 1_000,
-            "items": {
-                **OBJECT,
-                "description": "One list of ids under its type, such as msisdn, customerid or email.",
-                "properties": {"correlationid": CORRELATIONID},
-                "additionalProperties": {"type": "array", "items": NAME, "minItems": 1},
-            },
-        },
-        "message": {"type": ["object", "null"], "properties": {"template": NAME, "parameters": OBJECT}},
-        "correlationid": CORRELATIONID,
-        "callbackData": {"type": "string", "maxLength": 2_000},
-        "notifyurl": NOTIFYURL,
-        "expiry": EXPIRY,
-        "priority": {**NAME, "description": "1 low, 2 medium, 3 high."},
-        "route": {"type": "string", "enum": ["IMMD", "LCGD", "LCBE", ""]},
-    },
-}
-EVENTS: dict[str, Any] = {
-    "type": "object",
-    "title": "Custom Event v1",
-    "required": ["events"],
-    "properties": {
-        "events": {
-            "type": "array",
-            "minItems": 1,
-            "maxItems": 1_000,
-            "items": {
-                "type": "object",
-                "required": ["evtid"],
-                "properties": {"evtid": NAME, "correlationid": CORRELATIONID, "parameters": OBJECT},
-            },
-        },
-        "expiry": EXPIRY,
-        "notifyurl": NOTIFYURL,
-    },
-}
-CAMPAIGN: dict[str, Any] = {
-    "type": "object",
-    "title": "Webex Campaign event",
-    "required": ["event-id", "event-key"],
-    "properties": {
-        "event-id": NAME,
-        "event-key": {**NAME, "description": "The recipient; searchable as destination."},
-        "event-params": {**OBJECT, "maxProperties": 400, "description": "24 KB at most; none null, NULL or null."},
-    },
-}
-SENT: dict[str, Any] = {
-    "type": "object",
-    "required": ["request", "answer"],
-    "properties": {
-        "request": MESSAGING,
-        "answer": {**OBJECT, "description": "What the platform replied, as it came."},
-        "sent_at": {"type": "string", "format": "date-time", "description": "When it was sent; now, if left out."},
-    },
-}
-
 MESSAGING_EXAMPLE = {
     "deliverychannel": "sms",
     "channels": {"sms": {"text": "Your parcel is on its way", "senderid": "PARCEL"}},
@@ -135,7 +58,19 @@ SENT_EXAMPLE = {
     "sent_at": "2026-11-21T10:00:00Z",
 }
 
-PROBLEMS = (400, 401, 403, 409, 413, 422, 503)
+
+BATCH_ID = "01a1fda9-1081-7166-933f-71d19b1fd47b"
+MESSAGE_ID = "01a1fda9-1081-71e3-be88-421eb67761fe"
+
+
+def _answered(destination: str, correlationid: str | None, state: str, **more: str) -> dict[str, object]:
+    """An answer to one message, as it looks."""
+    message = {"id": MESSAGE_ID, "destination": destination, "correlationid": correlationid, "state": state}
+    return {"batch_id": BATCH_ID, "messages": [message], **more}
+
+
+SEND_CODES = {413: ("body_too_large",), 422: ("rule_broken", "tenant_cannot_send")}
+REPLAYED = "Idempotency-Replayed"
 
 OPERATIONS = (
     Operation(
@@ -145,10 +80,15 @@ OPERATIONS = (
         "Send messages: the platform's Messaging v1 body. Answered when everything is committed.",
         {202: ("Committed: the messages will be sent.", AcceptedBatch)},
         scope="send",
+        description="Each value in `destination` is one message, and has an id of its own in the answer, in the order"
+        " of the request. The platform is called afterwards: ask `GET /v1/messages/{id}` what became of it. Without an"
+        " `Idempotency-Key` the same request twice is two messages a recipient.",
         parameters=[IDEMPOTENCY_KEY],
         body=MESSAGING,
         body_example=MESSAGING_EXAMPLE,
-        problems=PROBLEMS,
+        codes=SEND_CODES,
+        examples={202: _answered("447700900001", "order-4711", "queued")},
+        headers={202: (REPLAYED,)},
     ),
     Operation(
         "POST",
@@ -157,10 +97,14 @@ OPERATIONS = (
         "Send events: the platform's Custom Event v1 body. What their flows send are their children.",
         {202: ("Committed: the events will be sent.", AcceptedBatch)},
         scope="send",
+        description="An event has no recipient: its `destination` is its `evtid`, and accepted is the best state that"
+        " it can reach. `GET /v1/messages/{id}` of it lists what its flow has sent.",
         parameters=[IDEMPOTENCY_KEY],
         body=EVENTS,
         body_example=EVENTS_EXAMPLE,
-        problems=PROBLEMS,
+        codes=SEND_CODES,
+        examples={202: _answered("parcel-late", "order-4711", "queued")},
+        headers={202: (REPLAYED,)},
     ),
     Operation(
         "POST",
@@ -172,7 +116,9 @@ OPERATIONS = (
         parameters=[IDEMPOTENCY_KEY],
         body=CAMPAIGN,
         body_example=CAMPAIGN_EXAMPLE,
-        problems=PROBLEMS,
+        codes=SEND_CODES,
+        examples={202: _answered("447700900001", None, "queued", ceiling=CEILING, note=CEILING_NOTE)},
+        headers={202: (REPLAYED,)},
     ),
     Operation(
         "POST",
@@ -184,7 +130,9 @@ OPERATIONS = (
         parameters=[IDEMPOTENCY_KEY],
         body=SENT,
         body_example=SENT_EXAMPLE,
-        problems=PROBLEMS,
+        codes={409: ("already_recorded",), 413: ("body_too_large",), 422: ("rule_broken",)},
+        examples={201: _answered("447700900001", "order-4711", "accepted")},
+        headers={201: (REPLAYED,)},
     ),
     Operation(
         "DELETE",
@@ -193,7 +141,8 @@ OPERATIONS = (
         "Cancel a message that waits to be sent.",
         {200: ("It will never be sent; the same again for one that was cancelled before.", CancelledMessage)},
         scope="send",
-        parameters=[Parameter("id", "The message's id.", "path", {"type": "string", "format": "uuid"})],
-        problems=(400, 401, 403, 404, 409, 503),
+        parameters=[Parameter("id", "The message's id.", "path", ID, MESSAGE_ID)],
+        codes={404: ("message_not_found",), 409: ("not_issued", "too_late")},
+        examples={200: {"id": MESSAGE_ID, "state": "cancelled"}},
     ),
 )

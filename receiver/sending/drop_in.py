@@ -30,6 +30,7 @@ from receiver.platform.credentials import can_send, messaging_api_of
 from receiver.platform.envelope import Reply
 from receiver.sending import idempotency, outbox
 from receiver.sending.content import as_written
+from receiver.sending.contract import EVENTS_EXAMPLE, MESSAGING_EXAMPLE
 from receiver.sending.dispatcher import Dispatcher
 from receiver.sending.events import check_events
 from receiver.sending.idempotency import Earlier, IdempotencyKey
@@ -46,24 +47,49 @@ ASK_AGAIN_SECONDS = 0.1
 MOST_NAMED = 5
 QUEUED, EVENT_QUEUED = "1001", "1002"
 
+DROP_IN_ANSWERS = {
+    200: ("The platform's envelope: an array when queued, an object with a code when not.", envelope.SCHEMA),
+    413: ("The body is over the limit: 7004 in the envelope.", envelope.SCHEMA),
+    503: ("Our database does not answer, and nothing was sent: 7006 in the envelope.", envelope.SCHEMA),
+}
+DESCRIPTION = (
+    "The header `key` bears the tenant's service or profile key, or an API key; or `Authorization: Bearer` a token that"
+    " the service's secret signed, or an API key. What is wrong is told in the envelope under HTTP 200, as the platform"
+    " does; the platform's own answer comes with its own status."
+)
+CODES = {400: ("bad_idempotency_key",), 409: ("idempotency_conflict",)}
+HEADERS = {200: ("Idempotency-Replayed",), 503: ("Retry-After",)}
+
 OPERATIONS = (
     Operation(
         "POST",
         "/resources/v1/messaging",
         "drop_in_messaging",
-        "Drop-in: Messaging v1, answered with the platform's own answer. Header `key`, or the platform's bearer.",
-        {200: ("The platform's envelope: an array when queued, an object with a code when not.", "application/json")},
+        "Drop-in: Messaging v1, answered with the platform's own answer.",
+        DROP_IN_ANSWERS,
         scope="send",
-        body={"type": "object", "description": "Messaging v1"},
+        description=DESCRIPTION,
+        parameters=[idempotency.PARAMETER],
+        body={"type": "object", "description": "Messaging v1: see `POST /v1/messages`."},
+        body_example=MESSAGING_EXAMPLE,
+        codes=CODES,
+        examples={200: envelope.EXAMPLE, 413: envelope.REFUSED_EXAMPLE, 503: envelope.FAULT_EXAMPLE},
+        headers=HEADERS,
     ),
     Operation(
         "POST",
         "/resources/v1/events/externalevent",
         "drop_in_events",
         "Drop-in: Custom Event v1, answered with the platform's own answer.",
-        {200: ("The platform's envelope.", "application/json")},
+        DROP_IN_ANSWERS,
         scope="send",
-        body={"type": "object", "description": "Custom Event v1"},
+        description=DESCRIPTION,
+        parameters=[idempotency.PARAMETER],
+        body={"type": "object", "description": "Custom Event v1: see `POST /v1/events`."},
+        body_example=EVENTS_EXAMPLE,
+        codes=CODES,
+        examples={200: envelope.EVENT_EXAMPLE, 413: envelope.REFUSED_EXAMPLE, 503: envelope.FAULT_EXAMPLE},
+        headers=HEADERS,
     ),
 )
 

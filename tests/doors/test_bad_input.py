@@ -277,6 +277,21 @@ def test_queries_name_what_is_wrong_with_them(anyone: httpx2.Client, keys: dict[
         "transid=a%00b": "transid",
         "destination=" + "1" * 4_001: "destination",
         "%00=1": "\0",
+        "class=weather": "class",
+        "country=Britain": "country",
+        "final=maybe": "final",
+        "destination_end=123": "destination_end",
+        "destination_end=1234567890123456": "destination_end",
+        "destination_end=12a4": "destination_end",
+        "destination_end=%D9%A1%D9%A2%D9%A3%D9%A4": "destination_end",
+        "sender=a%00b": "sender",
+        "total=perhaps": "total",
+        "order=size": "order",
+        "order=changed&order=created": "order",
+        "changed_from=2026-01-01T00:00:00Z": "changed_from",
+        "order=changed&changed_to=2026-01-01T00:00:00Z": "changed_to",
+        "order=changed&changed_from=2099-02-01T00:00:00Z&changed_to=2099-01-01T00:00:00Z": "changed_to",
+        "created_from=99999999999-01-01T00:00:00Z": "created_from",
     }
     for query, name in wrong.items():
         answer = anyone.get(f"/v1/messages?{query}", headers=headers)

@@ -12,8 +12,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from receiver import openapi
 from receiver.app import OPERATIONS, open_house
+from receiver.contract import contract_of
 from receiver.settings import read_settings
 from receiver.web import RequestIds, failed
 from tests.doors.telling import figures
@@ -54,7 +54,7 @@ def test_the_contract_is_valid_openapi_and_is_what_is_served(receiver: Receiver)
     with receiver.client() as anyone:
         document = anyone.get("/openapi.json").json()
     validate(document)
-    assert document == openapi.document(OPERATIONS)
+    assert document == contract_of(OPERATIONS)
     names = [operation.name for operation in OPERATIONS]
     assert len(names) == len(set(names))
 
@@ -79,7 +79,7 @@ def test_the_paths_of_the_contract_are_the_routes_of_the_application(database: D
     found = asyncio.run(routes())
     for no_door in ("/notify", "/{near:near_notify}", "/{near:near_notify}/{token}"):
         found.pop(no_door)  # they answer those who mistook the address
-    paths = openapi.document(OPERATIONS)["paths"]
+    paths = contract_of(OPERATIONS)["paths"]
     assert set(paths) == set(found)
     for path, operations in paths.items():
         if path != "/notify/{token}":

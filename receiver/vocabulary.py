@@ -1,0 +1,205 @@
+"""What the fields of all answers mean: one meaning for one name, as the contract shows it beside each schema.
+
+`Struct.field` is meant where a name means something else in one struct.
+"""
+
+from typing import Any
+
+from receiver.messages.lattice import Channel, Fact, State
+from receiver.messages.told import Feed
+from receiver.openapi import ID, Word, words
+from receiver.platform.codes import Class
+from receiver.platform.wire import Outcome
+
+STATE = words(*(state.word for state in State))
+CHANNEL = words(*(channel.word for channel in Channel))
+ORIGIN = words("issued", "observed", "recorded")
+CLASS = words(*(one.word for one in Class))
+FEED = words(*(feed.word for feed in Feed))
+COUNT: dict[str, Any] = {"minimum": 0}
+SECONDS: dict[str, Any] = {"minimum": 0}
+
+OF_A_MESSAGE = {
+    "id": Word("The message's id, ours: a UUIDv7.", ID),
+    "state": Word("What is believed of it now; never lowered by a receipt.", STATE),
+    "final": Word("Whether no better word is to come: it arrived, failed, or is at the best its channel ever tells."),
+    "overdue": Word("Its final word has not come, and is later than nearly all of its channel and country."),
+    "reason": Word("Why it did not arrive; null where it did, or where its fate is open."),
+    "conflict": Word("Whether its receipts contradict each other in a way that its channel does not call normal."),
+    "channel": Word("By which channel.", CHANNEL),
+    "destination": Word("The recipient, as it was asked for or told."),
+    "destination_type": Word("What kind of id the destination is: msisdn, customerid, email …"),
+    "origin": Word(
+        "issued: sent by us. observed: known by its receipts. recorded: sent by others who told us.", ORIGIN
+    ),
+    "correlationid": Word("Your own id of it; null where you gave none."),
+    "sent_correlationid": Word("The correlationid that the platform knows: look for it in the platform's console."),
+    "callbackData": Word("What you handed in; null where there was none."),
+    "transid": Word("The platform's id; null until the platform has said it."),
+    "batch_id": Word("The call in which it was handed in.", ID),
+    "resend_of": Word("The uncertain message in place of which it was sent.", ID),
+    "resent_as": Word("The message that was sent in place of it.", ID),
+    "merged_from": Word("The id that you asked for, of an observed message that turned out to be this one.", ID),
+    "sender": Word("Who it was from, as the recipient sees it."),
+    "template": Word("The template of the platform that it was made of."),
+    "country": Word("The country of the phone number: two letters, or 001."),
+    "carrier": Word("The recipient's operator, where a receipt named it."),
+    "created_at": Word("When we took it; of an observed one, when its first receipt came."),
+    "sent_at": Word("When the call to the platform began."),
+    "accepted_at": Word("When the platform accepted it."),
+    "submitted_at": Word("The earliest time at which it was told to have been handed to the operator or network."),
+    "delivered_at": Word("The earliest time at which it was told to have been delivered, or the call answered."),
+    "read_at": Word("The earliest time at which it was told to have been read."),
+    "failed_at": Word("The earliest time at which it was told to have failed."),
+    "changed_at": Word("When we last learnt something that changed it."),
+    "clicked_at": Word("When a link in it was first opened."),
+    "complained_at": Word("When the recipient first complained."),
+    "overdue_since": Word("Since when it is overdue."),
+    "clicks": Word("How often a link in it was opened.", COUNT),
+    "complaints": Word("How often the recipient complained.", COUNT),
+    "latency": Word("Seconds, by what was reached."),
+    "legs": Word("Each channel, recipient, flow node and device of which receipts told."),
+    "children": Word("Of an event: what its flow has sent, as far as receipts told. 1,000 at most."),
+    "attempts": Word("Every call to the platform for it."),
+    "timeline": Word("Every receipt, the answer and our own word, in order of time. 1,000 at most."),
+    "timeline_cut": Word("Whether there is more than is shown."),
+    "messages": Word("The messages."),
+    "next_cursor": Word("Give it as `cursor` for the next page; null: this is the last."),
+    "total": Word("How many there are over all pages; where it was asked for."),
+    "Total.value": Word("So many messages.", COUNT),
+    "Total.accuracy": Word("exact; at_least so many; estimate: from the roll-up, some seconds behind."),
+    "ceiling": Word("The best state that it can reach.", STATE),
+    "note": Word("What that means."),
+}
+OF_A_REASON = {
+    "class": Word("Who can mend it: docs/codes.md.", CLASS),
+    "code": Word("The platform's code."),
+    "text": Word("The same in a sentence for people."),
+    "description": Word("What the platform itself said."),
+}
+OF_A_RECEIPT = {
+    "subtid": Word("The node of a flow, or the part of a message, that it is of."),
+    "device": Word("The device that it is of, where one recipient has several."),
+    "feed": Word("Who told it: push, import, poll, replay; answer; own: our own word.", FEED),
+    "status": Word("The platform's own word."),
+    "received_at": Word("When we heard of it."),
+    "told_at": Word("When it happened, as the platform says; null where it does not say."),
+    "Entry.at": Word("When it happened, by the platform's clock where it told a time, else when we heard of it."),
+    "Entry.state": Word("The state that it proves; null: it proves none.", STATE),
+    "Attempt.at": Word("When the call began."),
+    "message_count": Word("Of how many parts the message was, where the platform told it."),
+    "number": Word("Which try it was, from 1.", {"minimum": 1}),
+    "outcome": Word("What came of it.", words(*(outcome.value for outcome in Outcome))),
+    "http_status": Word("The HTTP status of the answer; null: there was none."),
+    "last_at": Word("The time of the last receipt."),
+    "Leg.receipts": Word("How many receipts there are of it.", COUNT),
+    "accepted": Word("Seconds until it was accepted."),
+    "submitted": Word("Seconds until it was submitted."),
+    "delivered": Word("Seconds until it was delivered."),
+}
+OF_AN_EXPLANATION = {
+    "contradictions": Word("What contradicts what."),
+    "positive": Word("The good fact.", words(*(fact.name.lower() for fact in Fact if fact.name))),
+    "negative": Word("The bad fact.", words(*(fact.name.lower() for fact in Fact if fact.name))),
+    "expected": Word("What is still expected of it, and by when."),
+    "nothing": Word("Whether nothing is waited for."),
+    "sent_next_at": Word("When it goes out, or again."),
+    "usually_by": Word("After it the final word is looked for."),
+    "overdue_at": Word("When it becomes overdue."),
+    "asked_next_at": Word("From when the platform may be asked."),
+    "asked": Word("How often the platform was asked.", COUNT),
+    "given_up_at": Word("When it becomes no_receipt."),
+    "steps": Word("Every receipt in the order in which it was heard, 1,000 at most."),
+    "steps_cut": Word("Whether there are more than are shown."),
+    "told_late_seconds": Word("Seconds between the time that was told and the telling."),
+    "feed_text": Word("Who told it, in a sentence."),
+    "said": Word("What it said, in its own words."),
+    "rule": Word("The rule that it met."),
+    "joined": Word("How its message was found."),
+    "elsewhere": Word("Whether it told of another recipient than was asked for."),
+    "copied": Word("Whether it was copied from an observed message that turned out to be this one."),
+    "before": Word("The state before it; null: it is the first.", STATE),
+    "after": Word("The state after it.", STATE),
+    "changed": Word("Whether it changed anything."),
+    "why": Word("Why it did or did not: a stable word."),
+    "Step.reason": Word("What became of its reason: a stable word; null: it has none."),
+    "reason_text": Word("The same in a sentence."),
+    "word": Word("The word that was looked up."),
+    "table": Word("The table that has it: all, voice, none, answers, own, erased."),
+    "fact": Word("What it proves.", words(*(fact.name.lower() for fact in Fact if fact.name))),
+    "Rule.state": Word("The state that this fact means; null: none.", STATE),
+    "rank": Word("The number of that state: the highest wins."),
+    "how": Word("By what: a stable word."),
+}
+OF_FIGURES = {
+    "handed_in": Word("Messages that were handed in with the call.", COUNT),
+    "Batch.messages": Word("Messages of it now, resends included.", COUNT),
+    "resent": Word("Messages that were sent again.", COUNT),
+    "Batch.final": Word("Messages whose state is final.", COUNT),
+    "Batch.open": Word("Messages whose fate is open.", COUNT),
+    "conflicts": Word("Messages whose receipts contradict each other.", COUNT),
+    "states": Word("Messages by state."),
+    "delivered_share": Word("Delivered of all that can be known to be delivered; null where none can."),
+    "slowest": Word("The slowest messages."),
+    "Slowest.delivered": Word("The one that took longest to be delivered."),
+    "Slowest.open": Word("The one that has been open longest."),
+    "Slow.seconds": Word("Seconds that it took, or has waited.", SECONDS),
+    "failures": Word("What did not arrive, by state and reason, the most frequent first."),
+    "failures_cut": Word("Whether there are more reasons than are shown."),
+    "Failure.messages": Word("So many messages.", COUNT),
+    "example": Word("The id of one of them.", ID),
+    "first_change_at": Word("When the first of them changed."),
+    "last_change_at": Word("When the last of them changed."),
+}
+OF_STATISTICS = {
+    "as_of": Word("All changes up to this time are counted."),
+    "from": Word("The beginning of the span, which is in it."),
+    "to": Word("The end of the span, which is not in it."),
+    "kept_from": Word("Before it messages were dropped: a figure of that time is not whole. Null: none were."),
+    "by": Word("What it is grouped by."),
+    "latency_error": Word("By so much a percentile may be wrong, as a part of itself."),
+    "groups": Word("The figures, a group each."),
+    "Group.at": Word("The hour or day in which the messages were born."),
+    "tenant": Word("The tenant."),
+    "code_class": Word("The class of the reason of what did not arrive.", CLASS),
+    "Group.messages": Word("All messages of the group.", COUNT),
+    "Group.queued": Word("Waiting to be sent.", COUNT),
+    "not_sent": Word("Cancelled or expired before they were sent.", COUNT),
+    "uncertain": Word("Perhaps sent: the platform did not answer.", COUNT),
+    "Group.accepted": Word("Accepted by the platform, whatever came afterwards.", COUNT),
+    "pending": Word("Accepted or submitted, and more is to come.", COUNT),
+    "at_ceiling": Word("At the best state that their channel ever tells.", COUNT),
+    "no_receipt": Word("Nothing final came within the channel's patience. Not final for coverage.", COUNT),
+    "Group.delivered": Word("Delivered, answered or read.", COUNT),
+    "Group.read": Word("Read.", COUNT),
+    "Group.failed": Word("Did not arrive: refused, invalid, undelivered, failed, bounced …", COUNT),
+    "Group.refused": Word("Of these, refused by the platform at once.", COUNT),
+    "failed_by_class": Word("The failed by who can mend it."),
+    "Group.conflict": Word("Messages whose receipts contradict each other.", COUNT),
+    "other": Word("In no other of these states.", COUNT),
+    "confirmed_rate": Word("delivered / (delivered + failed), where the channel can tell delivered."),
+    "delivered_of_accepted": Word("delivered / accepted, where the channel can tell delivered."),
+    "read_of_delivered": Word("read / delivered, where the channel can tell read."),
+    "coverage": Word("final / accepted; no_receipt does not count as final."),
+    "maturity": Word("How much of it can still change."),
+    "Rate.value": Word("The quotient; null where the denominator is 0."),
+    "numerator": Word("The part.", COUNT),
+    "denominator": Word("The whole.", COUNT),
+    "mature": Word("Whether nearly all that is to come has been heard of."),
+    "settled": Word("How many of the messages hardly change any more."),
+    "p50": Word("Seconds that half of them did not exceed.", SECONDS),
+    "p90": Word("Seconds that 90 of 100 did not exceed.", SECONDS),
+    "p95": Word("Seconds that 95 of 100 did not exceed.", SECONDS),
+    "p99": Word("Seconds that 99 of 100 did not exceed.", SECONDS),
+}
+
+OF_A_CHANGE = {
+    "version": Word("Counts the changes of one message, from 0.", COUNT),
+    "Change.at": Word("When we learnt it."),
+    "Change.state": Word("What the message is now; null: it was merged into another, count it no more.", STATE),
+    "old_state": Word("What it was; null: it was born with this change.", STATE),
+    "reason_class": Word("Who can mend what it did not arrive for.", CLASS),
+    "merged_into": Word("The message in which it goes on.", ID),
+}
+
+WORDS = OF_A_CHANGE | OF_A_MESSAGE | OF_A_REASON | OF_A_RECEIPT | OF_AN_EXPLANATION | OF_FIGURES | OF_STATISTICS
