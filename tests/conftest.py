@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -27,10 +28,23 @@ def _no_settings_of_the_caller(monkeypatch: pytest.MonkeyPatch, tmp_path_factory
             monkeypatch.delenv(name)
 
 
+# A database has 550 files. To copy one takes 0.7 s of a processor on ext4 and 0.03 s in memory. What must survive more
+# than a killed process is tried on servers of their own, on the disk.
+MEMORY, ROOM = Path("/dev/shm"), 8e9  # the log of each server grows to 2 GB at most
+
+
+def _in_memory() -> str | None:
+    """A folder in memory, if there is one with room; None: where temporary files usually are."""
+    try:
+        return str(MEMORY) if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ROOM else None
+    except OSError:
+        return None
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
     """The address of a running server, as its superuser."""
-    with tempfile.TemporaryDirectory(prefix="receiver-tests-") as folder:
+    with tempfile.TemporaryDirectory(prefix="receiver-tests-", dir=_in_memory()) as folder:
         binaries = Path(BINARIES) if BINARIES else None
         with visiting(Path(folder) / "data", binaries=binaries) as cluster:
             yield cluster.dsn
@@ -72,7 +86,7 @@ def fresh_database(postgres: str, template: str) -> Iterator[Callable[[], Databa
 
     def make() -> Database:
         name = f"test_{os.getpid()}_{next(_numbers)}"
-        run(sql(f"create database {name} template {template}"))
+        run(sql(f"create database {name} template {template} strategy file_copy"))
         made.append(name)
         return Database(postgres, name)
 

@@ -102,7 +102,7 @@ def cloned(server: str, template: str, name: str) -> Iterator[Database]:
             await admin.close()
 
     own = f"test_{os.getpid()}_{name}"
-    run(sql(f"create database {own} template {template}"))
+    run(sql(f"create database {own} template {template} strategy file_copy"))
     try:
         yield Database(server, own)
     finally:
