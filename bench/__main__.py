@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from bench import growth, ingest, latency, pressure, readers, streams
+from bench import growth, ingest, latency, pressure, readers, statistics, streams
 from bench.report import Section, Verdict, print_verdicts
 from bench.wrk import require_wrk
 
@@ -28,6 +28,7 @@ class Form:
     millions: tuple[float, ...]
     growth: tuple[float, int]
     readers: tuple[int, float, int]  # messages, seconds, rounds
+    statistics: int = 0  # rounds; it takes most of a minute to fill the roll-ups
 
 
 SHORT = Form(
@@ -52,6 +53,7 @@ FULL = Form(
     millions=(1.0, 5.0, 20.0),
     growth=(5.0, 3),
     readers=(1_000_000, 5.0, 5),
+    statistics=10,
 )
 
 
@@ -100,6 +102,8 @@ def main() -> None:
     course.measure("growth", lambda: growth.measure(millions, *form.growth))
     course.measure("readers", lambda: [readers.measure(*form.readers)])
     course.measure("streams", lambda: [streams.measure(1_000, 5_000, 8.0, 20)])
+    if form.statistics:
+        course.measure("statistics", lambda: [statistics.measure(form.statistics)])
     for words in form.sending:
         course.sending(words)
     print(f"\n### What was demanded ({(time.monotonic() - began) / 60:.1f} minutes)\n")

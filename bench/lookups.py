@@ -138,7 +138,7 @@ class _Listener:
         self.asked: list[tuple[str, tuple[object, ...]]] = []
         self.counts = False
 
-    async def fetch(self, query: str, *values: object) -> list[Any]:
+    async def fetch(self, query: str, *values: object, timeout: float | None = None) -> list[Any]:
         self.asked.append((query, values))
         return []
 

@@ -49,7 +49,8 @@ MEANINGS = {
     "bad_parameter": "A query parameter is wrong.",
     "bad_id": "The path holds no id.",
     "bad_event_id": (
-        "The stream was to resume from what is no event's id, or one of another database: it may have been restored."
+        "The stream was to resume from what is no event's id, or one of another database: it may have been"
+        " restored, or a standby took over."
     ),
     "bad_idempotency_key": "The `Idempotency-Key` is none.",
     "key_in_url": "An API key stands in the URL.",

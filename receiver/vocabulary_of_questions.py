@@ -7,7 +7,7 @@ from typing import Any
 
 from receiver.openapi import ID, TEXT, TIME, YES_NO, several, whole, words
 from receiver.queries.export_routes import FORMATS
-from receiver.queries.filters import DEFAULT_LIMIT, LEAST_DIGITS, MOST_DIGITS, MOST_LIMIT, ORDERS
+from receiver.queries.filters import DEFAULT_LIMIT, GROUPS, LEAST_DIGITS, MOST_DIGITS, MOST_LIMIT, ORDERS
 from receiver.queries.statistics_asked import GROUPINGS
 from receiver.queries.stream import Change
 from receiver.vocabulary import CHANNEL, CLASS, ORIGIN, STATE
@@ -32,6 +32,7 @@ SCHEMAS: dict[str, Schema] = {
     "order": words(*ORDERS) | {"default": "created"},
     "limit": whole(1, MOST_LIMIT, DEFAULT_LIMIT),
     "format": words(*FORMATS),
+    **dict.fromkeys(("find_messages.state", "export_messages.state"), several(words(*GROUPS))),
     "find_messages.cursor": TEXT,
     "export_messages.after": ID,
     "stream_changes.id": several(ID),

@@ -26,6 +26,10 @@ log = logging.getLogger("receiver.workers")
 GRACE_SECONDS = 16.0  # of the 20 that an end may take: the rest is for what is cut off, and for closing connections
 CUT_OFF_SECONDS = 1.0
 IDLE_SECONDS = 1.0  # for the last bytes of an answer
+# That a client may take nothing, or not acknowledge what it was sent: then the kernel cuts it off. A closed connection
+# waits for its last bytes to be read; one whose client has vanished, for a quarter of an hour. Above the 60 that an
+# export waits.
+GIVE_UP_SECONDS = 75
 
 
 class Worker(Protocol):
@@ -173,6 +177,8 @@ def _bound(family: int, address: Any, *, reuse: bool) -> socket.socket:
     bound = socket.socket(family, socket.SOCK_STREAM)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # not everywhere; what is accepted inherits it
+            bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, GIVE_UP_SECONDS * 1000)
         if reuse:
             if not sys.platform.startswith("linux"):  # elsewhere the last one to listen gets all, or chance decides
                 raise ReceiverError("RECEIVER_REUSE_PORT works on Linux only: give each process a port of its own")

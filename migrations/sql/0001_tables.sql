@@ -196,7 +196,7 @@ create index forward_leased on forward (lease_until) where lease_until is not nu
 
 -- A phone number from its end, its last nine digits: who knows how it ends finds it by a range. Null for what is none.
 create function tail_v1(p_destination text) returns text language sql immutable parallel safe
-return case when p_destination ~ '^\+?[0-9][0-9 ().-]*$'
+return case when p_destination ~* '^((tel|sms|sips?):\s*)*\+?[0-9][0-9 ().-]*$'
             then reverse(right(regexp_replace(p_destination, '[^0-9]', '', 'g'), 9)) collate "C" end;
 
 -- Written once at birth; carries what is searched for.

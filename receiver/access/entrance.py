@@ -15,7 +15,17 @@ _KEY = re.compile(rb"(?<![A-Za-z0-9])rk_[0-9a-f]{12}_")
 
 METHODS = ("GET", "POST", "DELETE")
 ASKED = ("Authorization", "Content-Type", "Idempotency-Key", "If-None-Match", "Last-Event-ID", "X-Request-ID")
-TOLD = ("ETag", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset", "Retry-After", "X-Request-ID")
+TOLD = (
+    "ETag",
+    "Idempotency-Replayed",
+    "RateLimit-Limit",
+    "RateLimit-Remaining",
+    "RateLimit-Reset",
+    "Retry-After",
+    "WWW-Authenticate",
+    "X-Request-ID",
+    "X-Wait",
+)
 PREFLIGHT_SECONDS = 600
 
 

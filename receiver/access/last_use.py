@@ -26,10 +26,12 @@ class LastUse:
 
     async def run(self) -> None:
         """Writes until it is closed, and once more then."""
-        while not self._closing.is_set():
+        is_last = False
+        while not is_last:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._closing.wait(), self._every)
-            await self.write(LAST_SECONDS if self._closing.is_set() else WRITE_SECONDS)
+            is_last = self._closing.is_set()  # it may be closed while it writes: what was used since is written, too
+            await self.write(LAST_SECONDS if is_last else WRITE_SECONDS)
 
     async def close(self) -> None:
         """Lets it end."""

@@ -57,7 +57,7 @@ KIND = (
 )
 REASON = (
     Filter("code", ("--code",), "The platform's code of the reason."),
-    Filter("class", ("--class",), "Who can mend the reason: permanent, temporary, sender, …"),
+    Filter("class", ("--class",), "Who can mend the reason: recipient, content, temporary, …"),
     Filter("country", ("--country",), "The country of a phone number: GB."),
     Filter("sender", ("--sender",), "Who it is from."),
     Filter("conflict", ("--conflict/--no-conflict",), "Its receipts contradict each other.", bool),

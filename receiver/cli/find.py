@@ -37,7 +37,7 @@ def find(
         if total:
             told = client.page({**filters, "limit": 1, "total": True}).get("total")
             if told:
-                typer.echo(f"{in_words(told)} messages", err=True)
+                typer.echo(f"{in_words(told)} message{'' if told['value'] == 1 else 's'}", err=True)
         found = islice(client.find(filters), most)
         if as_json:
             for message in found:

@@ -16,6 +16,8 @@ def look_up(client: Client, identity: str) -> Sequence[Mapping[str, Any]]:
 
     Raises ReceiverError where there is none.
     """
+    if not identity.strip():
+        raise ReceiverError("an empty text is no id")
     if parse_id(identity):
         try:
             return [client.get(identity)]
@@ -31,8 +33,6 @@ def look_up(client: Client, identity: str) -> Sequence[Mapping[str, Any]]:
 
 def the_id(client: Client, identity: str) -> str:
     """The id of the one message that is meant. Raises ReceiverError where there is none, or are several."""
-    if parse_id(identity):
-        return identity
     found = look_up(client, identity)
     if len(found) > 1:
         raise ReceiverError(f"several messages have {identity!r}: say which by its id (receiver show {identity})")

@@ -22,7 +22,7 @@ R = TypeVar("R")
 
 
 class AsyncClient:
-    """Speaks HTTP with one receiver, from any number of threads. The key is not in its repr."""
+    """Speaks HTTP with one receiver, from any number of tasks of one loop. The key is not in its repr."""
 
     def __init__(self, url: str, api_key: str, timeout: float = 30.0, retries: int = 2) -> None:
         """`timeout` in seconds, beside what a call waits for; `retries` of calls that may be repeated.

@@ -89,11 +89,12 @@ def object_of(answer: Answer, url: str, *proof: str) -> dict[str, Any]:
 def refusal(answer: Answer, url: str) -> ApiError:
     """A refusal in words: the problem's title, and a line for each broken field."""
     body, status, wait = _object(answer), answer.status, retry_after(answer)
-    if body is None or "title" not in body:
+    if body is None or not isinstance(body.get("title"), str):
         message = f"{url} is no receiver: it answered {status} without a reason"
         return ApiError(status, "no_receiver", message, retry_after=wait)
     code = str(body.get("code", ""))
-    errors = [error for error in body.get("errors") or () if isinstance(error, dict)]
+    told = body.get("errors")
+    errors = [error for error in told if isinstance(error, dict)] if isinstance(told, list) else []
     lines = [f"{body['title']} ({status} {code})"]
     lines += [f"  {e.get('pointer') or 'body'}: {e.get('detail', '')}" for e in errors]
     kind = CannotResume if code in NO_RESUMING else ApiError
@@ -116,6 +117,6 @@ def retry_after(answer: Answer) -> float | None:
 def _object(answer: Answer) -> dict[str, Any] | None:
     try:
         body = json.loads(answer.content)
-    except ValueError:
+    except (ValueError, RecursionError):  # the other: a million brackets
         return None
     return body if isinstance(body, dict) else None

@@ -12,6 +12,8 @@ from receiver.client.steps import LONGEST_PAUSE, Flow, Manners, Open, Read, Slee
 T = TypeVar("T")
 Format = Literal["ndjson", "csv"]
 
+TYPES: dict[Format, str] = {"ndjson": "application/x-ndjson", "csv": "text/csv"}
+
 SILENCE = 120.0  # seconds: a search without a name may read for long before it finds one
 LONGEST_RECORD = 16 << 20
 MOST_TRIES = 10  # in a row that brought nothing new: some minutes
@@ -70,6 +72,9 @@ def export(
             answer = yield Open(call, SILENCE)
             if answer.status >= 400:
                 raise refusal(answer, manners.url)
+            if answer.status != 200 or not answer.headers.get("content-type", "").startswith(TYPES[form]):
+                # an empty page of a proxy, or a redirection, must not pass for an export of nothing
+                raise ApiError(answer.status, "no_receiver", f"{manners.url} is no receiver: it exports nothing")
             answered = True
             while part := (yield Read()):
                 whole = records.feed(part)
@@ -97,7 +102,7 @@ def messages(whole: bytes) -> Sequence[Message]:
     """The messages of some lines. Raises Garbled."""
     try:
         found: list[Message] = [json.loads(line) for line in whole.split(b"\n") if line]
-    except ValueError:
+    except (ValueError, RecursionError):
         raise Garbled("this is no export of a receiver: a line of it is no JSON") from None
     return found
 
@@ -125,6 +130,6 @@ def _id_of(record: bytes, form: Format) -> str:
     """The id of a record. Raises Garbled."""
     try:
         found = json.loads(record)["id"] if form == "ndjson" else record.partition(b",")[0].decode().strip('"')
-    except (ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError, RecursionError):
         raise Garbled("this is no export of a receiver: a record of it has no id") from None
     return str(found)

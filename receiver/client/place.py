@@ -38,7 +38,7 @@ def options_of(url: str, api_key: str, timeout: float) -> dict[str, Any]:
 
 def no_address(url: str, error: Exception) -> ReceiverError:
     """That is no address."""
-    return ReceiverError(f"{url!r} is no address of a receiver ({error}): is RECEIVER_URL right?")
+    return ReceiverError(f"{url!r} is no address for RECEIVER_URL ({error}): it begins with http:// or https://")
 
 
 def nobody(url: str, error: Exception) -> str:

@@ -16,6 +16,7 @@ T = TypeVar("T")
 
 TEMPORARY = frozenset({429, 502, 503, 504})
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 30.0  # seconds
+LONGEST_ASKED = 600.0  # seconds that anybody may ask us to wait: more is a mistake, and no clock takes 1e300
 LEAST_PAUSE = 0.2  # where `Retry-After: 0` would have us ask without a pause
 
 
@@ -77,9 +78,11 @@ class Tries:
         self.failures += 1
         asked = error.retry_after if isinstance(error, ApiError) else None
         if asked is not None:
-            return max(LEAST_PAUSE, asked * random.uniform(1.0, 1.1))
+            return max(LEAST_PAUSE, min(asked, LONGEST_ASKED) * random.uniform(1.0, 1.1))
         doubled = min(FIRST_PAUSE * 2.0 ** min(self.failures - 1, 10), LONGEST_PAUSE)
-        return max(least * random.uniform(1.0, 1.5), random.uniform(0.5, 1.0) * doubled)  # never all at once
+        return max(
+            min(least, LONGEST_PAUSE) * random.uniform(1.0, 1.5), random.uniform(0.5, 1.0) * doubled
+        )  # never all at once
 
 
 def may_pass(error: ApiError | NoAnswer) -> bool:

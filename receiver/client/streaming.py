@@ -61,7 +61,7 @@ def _told(event: Event) -> StreamEvent:
 def _data(event: Event) -> Any:
     try:
         data = json.loads(event.data)
-    except ValueError:
+    except (ValueError, RecursionError):
         data = None
     if not isinstance(data, dict):
         raise Garbled(f"this is no stream of a receiver: the data of a {event.name} is no JSON object")

@@ -34,7 +34,7 @@ class Lines:
             "method": call.method,
             "url": call.path,
             "params": list(call.parameters) or None,
-            "headers": dict(call.headers),
+            "headers": {name: value.encode() for name, value in call.headers.items()},  # an id may be any text
             "content": call.content,
             "timeout": httpx2.Timeout(self.timeout, read=reads),
         }
@@ -45,7 +45,9 @@ class Lines:
         try:
             yield
         except httpx2.UnsupportedProtocol as error:
-            raise ReceiverError(nobody(self.url, error)) from None
+            raise no_address(self.url, error) from None
+        except httpx2.LocalProtocolError:
+            raise ReceiverError("an id or a key of a call holds a character that no header can") from None
         except (httpx2.HTTPError, httpx2.StreamError) as error:
             raise NoAnswer(nobody(self.url, error)) from None
 

@@ -82,7 +82,10 @@ select f.state, f.failures, f.example, f.reason_class, f.reason_key, f.code as r
 
 @dataclass(frozen=True)
 class Figures:
-    """A batch, and its messages by state and channel, and by failure; the slowest that arrived and the oldest open."""
+    """A batch, and its messages by state and channel, and by failure; the slowest that arrived and the oldest open.
+
+    There is one failure more than are shown where there are more.
+    """
 
     batch: asyncpg.Record
     states: Sequence[asyncpg.Record]
@@ -114,7 +117,7 @@ async def figures(connection: Connection, batch: asyncpg.Record) -> Figures:
         there = {State(row["state"]) for row in states}
         is_open = any(not is_final(State(row["state"]), Channel(row["channel"])) for row in states)
         failures = (
-            await fetch(FAILURES, list(NEGATIVE_STATES), MOST_FAILURES, of=bad) if there & NEGATIVE_STATES else []
+            await fetch(FAILURES, list(NEGATIVE_STATES), MOST_FAILURES + 1, of=bad) if there & NEGATIVE_STATES else []
         )
         slowest = await fetch(SLOWEST, list(POSITIVE_STATES)) if there & POSITIVE_STATES else []
         oldest = await fetch(OLDEST) if is_open else []

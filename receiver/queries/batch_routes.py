@@ -130,7 +130,7 @@ def _batch(figures: Figures, now: datetime) -> Batch:
     total = sum(states.values())
     failures = [
         Failure(State(row["state"]).word, reason_of(row, State(row["state"])), row["failures"], str(row["example"]))
-        for row in figures.failures
+        for row in figures.failures[: batch.MOST_FAILURES]
     ]
     return Batch(
         batch_id=str(handed["id"]),
@@ -145,7 +145,7 @@ def _batch(figures: Figures, now: datetime) -> Batch:
         delivered_share=round(delivered / deliverable, 6) if deliverable else None,
         slowest=_slowest(figures, now),
         failures=failures,
-        failures_cut=len(failures) == batch.MOST_FAILURES,
+        failures_cut=len(figures.failures) > batch.MOST_FAILURES,
         first_change_at=min((row["first_change_at"] for row in rows), default=None),
         last_change_at=max((row["last_change_at"] for row in rows), default=None),
     )

@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -21,8 +22,10 @@ from receiver.queries.places import Places
 from receiver.queries.views import Message, message_fields
 
 PAGE = 250  # messages: some 10 ms of this process's time
-# A search without a name reads all messages of its time: no statement reads more of it than this.
-SLICE = timedelta(days=1)
+# A search without a name reads all messages of its time: no statement reads more of it than a day, and of a busy day a
+# part that takes it about a second. It is stopped after ten (READ_SECONDS), and a smaller part is tried then.
+SLICE, LEAST_SLICE = timedelta(days=1), timedelta(seconds=10)
+SHORT_SECONDS, LONG_SECONDS = 0.5, 1.0
 
 # The columns of CSV, in their order. They may be added to at the end.
 REASON = ("code", "class", "text", "description")
@@ -33,7 +36,7 @@ COLUMNS = (
     *("delivered_at", "read_at", "failed_at", "changed_at", "clicks", "complaints"),
 )
 # What a spreadsheet would take for a formula gets an apostrophe; a number with its sign is none.
-FORMULA = re.compile(r"[=+\-@\t\r\n]")
+FORMULA = re.compile(r"[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")  # the last four are the first ones in full width
 NUMBER = re.compile(r"[+-]?[0-9]+")
 
 
@@ -48,30 +51,63 @@ class Pages:
         """Page after page, as `encode` makes them: some bytes, and how many messages they are."""
         below = min([one for one in (self._filters.to_id, _after(self._filters)) if one], default=GREATEST)
         floor = self._filters.from_id or LEAST
+        slices = Slices(whole=self._filters.is_named)
         begun = False
         while below > floor:
             async with self._places.one(patient=True):  # what it takes to encode counts too: it is the same processor
                 async with self._pool.acquire() as connection:
                     if not begun:
                         floor, begun = max(floor, await search.oldest(connection) or GREATEST), True
-                    low = floor if self._filters.is_named else max(floor, _slice_below(below))
+                    low = max(floor, slices.begin(below))
                     filters = replace(self._filters, from_id=low, to_id=below, position=None)
-                    found = await search.many(connection, self._tenant, filters)
+                    began = time.monotonic()
+                    try:
+                        found = await search.many(connection, self._tenant, filters)
+                    except asyncpg.QueryCanceledError:
+                        if not slices.narrow():
+                            raise
+                        continue
+                slices.took(time.monotonic() - began)
                 page = encode(found.rows), len(found.rows)
             below = found.next.id if found.next and found.next.id else low
             if page[1]:
                 yield page
 
 
+class Slices:
+    """How much of the time one statement reads: less after one that took long, more again after a short one."""
+
+    def __init__(self, whole: bool) -> None:
+        """`whole`: begins with all of it, as a name leads to few messages."""
+        self._width = None if whole else SLICE
+
+    def begin(self, below: UUID) -> UUID:
+        """The id with which the part of the time begins that is read next."""
+        if self._width is None:
+            return LEAST
+        now = datetime.now(UTC)
+        newest = now if below == GREATEST else min(born_at(below), now)
+        return first_id_at(newest - self._width)
+
+    def took(self, seconds: float) -> None:
+        """The last statement took so many seconds."""
+        if self._width is None:
+            return
+        if seconds > LONG_SECONDS:
+            self._width = max(self._width / 2, LEAST_SLICE)
+        elif seconds < SHORT_SECONDS:
+            self._width = min(self._width * 2, SLICE)
+
+    def narrow(self) -> bool:
+        """The last statement was stopped: a much smaller part from now on. False: it was the smallest already."""
+        if self._width == LEAST_SLICE:
+            return False
+        self._width = SLICE if self._width is None else max(self._width / 16, LEAST_SLICE)
+        return True
+
+
 def _after(filters: Filters) -> UUID | None:
     return filters.position.id if filters.position else None
-
-
-def _slice_below(below: UUID) -> UUID:
-    """The id with which the part of the time begins that is read next."""
-    now = datetime.now(UTC)
-    newest = now if below == GREATEST else min(born_at(below), now)
-    return first_id_at(newest - SLICE)
 
 
 def lines(rows: Sequence[asyncpg.Record]) -> bytes:

@@ -21,6 +21,7 @@ from receiver.queries.export import Pages, cells, head, lines
 from receiver.queries.filters import FILTERS, Filters, filters_of
 from receiver.queries.parameters import Parameters
 from receiver.queries.places import PATIENCE, Places
+from receiver.queries.search_routes import took_too_long
 from receiver.web import Problem
 
 NDJSON, CSV = "application/x-ndjson", "text/csv"
@@ -74,7 +75,9 @@ class ExportDoor:
         if zipped:
             headers["content-encoding"] = "gzip"
         if request.method == "HEAD":
-            return Response(headers=headers, media_type=kind)
+            head_alone = Response(headers=headers, media_type=kind)
+            del head_alone.headers["content-length"]  # a stream has none
+            return head_alone
         await self._enter()
         pages = Pages(self._pool, self._places, caller.tenant, filters)
         stream = self._stream(pages, kind, zlib.compressobj(1, zlib.DEFLATED, 31) if zipped else None)
@@ -138,7 +141,10 @@ class _Stream(StreamingResponse):
 
     async def stream_response(self, send: Send) -> None:
         parts = aiter(self.body_iterator)
-        first = await anext(parts, b"")  # a failure up to here is answered as such
+        try:
+            first = await anext(parts, b"")  # a failure up to here is answered as such
+        except asyncpg.QueryCanceledError:
+            raise took_too_long() from None
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         try:
             await _sent(send, first)

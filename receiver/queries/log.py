@@ -18,24 +18,27 @@ SPAN = 20_000  # numbers that one statement looks at when it catches up
 # has one, and each savepoint.
 YOUNG = 5_000
 
-# The snapshot of this very statement, and the sequence as it stood after it was taken.
+# The snapshot of this very statement, and the sequence as it stood after it was taken. A checkpoint tells the timeline;
+# from a promotion to the first one, the end of the recovery does.
 LOOK = """
 select pg_current_snapshot()::text as snapshot, now() as now,
        (select case when q.is_called then q.last_value else 0 end from change_seq q) as last,
-       p.system_identifier as cluster, f.floor_seq, f.cluster = p.system_identifier as is_settled
-  from folded f, pg_control_system() p
+       p.system_identifier as cluster, greatest(c.timeline_id, r.min_recovery_end_timeline) as timeline,
+       f.floor_seq, f.cluster = p.system_identifier as is_settled
+  from folded f, pg_control_system() p, pg_control_checkpoint() c, pg_control_recovery() r
 """
 
 HEAD = """
 with h as materialized (
-  select s.s0, s.s1, now() as now, p.system_identifier as cluster, f.floor_seq,
-         f.cluster = p.system_identifier as is_settled,
+  select s.s0, s.s1, now() as now, p.system_identifier as cluster,
+         greatest(c.timeline_id, r.min_recovery_end_timeline) as timeline,
+         f.floor_seq, f.cluster = p.system_identifier as is_settled,
          (select case when q.is_called then q.last_value else 0 end from change_seq q) as last
     from (select $1::text::pg_snapshot as s0, coalesce($2::text::pg_snapshot, pg_current_snapshot()) as s1) s,
-         folded f, pg_control_system() p),
+         folded f, pg_control_system() p, pg_control_checkpoint() c, pg_control_recovery() r),
 """
 NAMED = """
-select h.s1::text as snapshot, h.now, h.last, h.cluster, h.floor_seq, h.is_settled,
+select h.s1::text as snapshot, h.now, h.last, h.cluster, h.timeline, h.floor_seq, h.is_settled,
        x.seq, x.message_id, x.version, x.at, x.tenant, x.origin, x.channel, x.country, x.old_state, x.new_state,
        x.new_class, x.new_conflict, m.batch_id, m.correlationid, m.callback_data, d.merged_into
   from h left join x on true
@@ -59,6 +62,16 @@ WINDOW = (
     union all
     (select i.* from change i where i.xid = any(array(select pg_snapshot_xip(h.s0) from h)) and {IS_NEW} offset 0)) u
    order by u.seq limit $4)
+"""
+    + NAMED.format(tenants="$5::smallint[]")
+)
+# What follows of a window above all numbers that $1 saw, up to $6, above which it has none. By the two looks each page
+# of a large window would cost as much as all of it.
+REST = (
+    HEAD
+    + f"""x as materialized (
+  select i.* from change i
+   where i.seq <= $6 and {IS_NEW} order by i.seq limit $4)
 """
     + NAMED.format(tenants="$5::smallint[]")
 )
@@ -90,6 +103,7 @@ class Read:
 
     cut: Cut
     cluster: int
+    """Which Postgres, and which timeline of it: one that took over gives out numbers anew that others had before."""
     is_settled: bool
     """False after a restore into another cluster, until the statistics have been counted anew."""
     rows: Sequence[asyncpg.Record] = ()
@@ -112,8 +126,11 @@ async def window(
 
     Those of `tenants` come with what their message is called.
     """
-    snapshot = None if until is None else until.snapshot
-    rows = await connection.fetch(WINDOW, before.snapshot, snapshot, after, most, tenants)
+    if until is not None and after >= before.high:
+        rows = await connection.fetch(REST, before.snapshot, until.snapshot, after, most, tenants, until.high)
+    else:
+        snapshot = None if until is None else until.snapshot
+        rows = await connection.fetch(WINDOW, before.snapshot, snapshot, after, most, tenants)
     found = rows if rows[0]["seq"] is not None else []
     return _read(rows[0], before.high, found, len(found) == most, until)
 
@@ -140,4 +157,5 @@ def _read(
     row: asyncpg.Record, low: int, rows: Sequence[asyncpg.Record] = (), more: bool = False, until: Cut | None = None
 ) -> Read:
     cut = until or Cut.read(row["snapshot"], min(low, row["last"]), row["last"], row["now"])
-    return Read(cut, row["cluster"], bool(row["is_settled"]), rows, more)
+    cluster = (row["cluster"] << 32) + row["timeline"]
+    return Read(cut, cluster, bool(row["is_settled"]), rows, more)

@@ -30,13 +30,15 @@ class Parameters:
         for name in dict.fromkeys(name for name, _ in items):
             if name not in known:
                 self.errors.append(FieldError(name[:64], "unknown_parameter", f"it takes {', '.join(known)}"))
+        good = []
         for name, value in items:
             if "\0" in value or len(value) > LONGEST_VALUE:
                 self.wrong(name[:64], f"no NUL, and {LONGEST_VALUE} characters at most")
             elif name in known and not value:
                 self.wrong(name, "it is empty: leave it out, or give it a value")
-        if self.errors:
-            self._given = QueryParams()  # what can't be read as a whole is not read further
+            else:
+                good.append((name, value))
+        self._given = QueryParams(good)  # what can't be read at all is not read further
 
     def wrong(self, name: str, detail: str) -> None:
         """One more parameter is wrong."""

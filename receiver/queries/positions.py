@@ -116,7 +116,10 @@ def _unpacked(numbers: Iterator[int]) -> Position:
     if next(numbers) == 0:
         return Position(until)
     before = _cut(numbers, at)
-    return Position(until, before._replace(at=datetime.fromtimestamp(next(numbers), UTC)), next(numbers))
+    begun, seq = datetime.fromtimestamp(next(numbers), UTC), next(numbers)
+    if seq > until.high:
+        raise ValueError("no place in that window")
+    return Position(until, before._replace(at=begun), seq)
 
 
 def _cut(numbers: Iterator[int], at: datetime) -> Cut:

@@ -106,7 +106,10 @@ class QueryDoor:
         caller = await self._keys.require(request, "read")
         asked = read_id(request)
         read_nothing(request.query_params)
-        async with self._pool.acquire() as connection:
+        async with (
+            self._pool.acquire() as connection,
+            connection.transaction(isolation="repeatable_read", readonly=True),  # the state is that of these receipts
+        ):
             row = await one_message.one(connection, caller.tenant, asked)
             if row is None:
                 raise not_there()

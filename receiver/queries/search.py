@@ -63,17 +63,27 @@ class Found:
     next: Position | None
 
 
+class ReadsLong(Exception):
+    """A page takes longer to read than it was given."""
+
+
 async def many(connection: Connection, tenant: TenantId, filters: Filters, seconds: float | None = None) -> Found:
     """A page of the messages that `filters` let through: the newest first, or what changed last.
 
-    Raises TimeoutError when reading it takes longer than `seconds`, where they are given.
+    Raises ReadsLong when reading it takes longer than `seconds`, where they are given.
     """
     finding = Finding(tenant, filters, filters.limit + 1)
     if filters.changed and finding.walks_changes:
         found, order, also = finding.walk_changes(*await _span(connection, filters.changed)), "f.seq desc", ", f.seq"
     else:
         found, order, also = finding.page(), "s.changed_at desc, f.id desc" if filters.changed else "f.id desc", ""
-    rows = await connection.fetch(MANY.format(found=found, also=also, order=order), *finding.values, timeout=seconds)
+    try:
+        text = MANY.format(found=found, also=also, order=order)
+        rows = await connection.fetch(text, *finding.values, timeout=seconds)
+    except TimeoutError:
+        if seconds is None:
+            raise
+        raise ReadsLong from None
     last = rows[filters.limit - 1] if len(rows) > filters.limit else None
     return Found(rows[: filters.limit], _position_of(last, finding, filters) if last else None)
 

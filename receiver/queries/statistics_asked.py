@@ -15,7 +15,7 @@ from receiver.web import FieldError
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 DEFAULT_RANGE, MOST_RANGE, MOST_HOURLY = timedelta(days=7), timedelta(days=400), timedelta(days=100)
 MOST_GROUPS = 5_000  # some 7 MB of answer
-LONGEST_VALUE = 128  # characters of a sender or a template by which messages are counted
+LONGEST_VALUE = {"sender": 128, "template": 128, "carrier": 64}  # characters by which messages are counted
 
 SIDES = {"sender": 1, "template": 2, "carrier": 3}
 ALL, ALL_COUNTRIES = 0, 4  # the sides of `cohort` without a value
@@ -95,7 +95,7 @@ def read_asked(given: QueryParams, now: Callable[[], datetime]) -> Asked | list[
         channels=channels,
         countries=countries,
         origins=origins,
-        values=[text[:LONGEST_VALUE] for name in filters for text in parameters.texts(name)],
+        values=[text[: LONGEST_VALUE[name]] for name in filters for text in parameters.texts(name)],
         side=side,
         latency=latency is not False and "code_class" not in by,
     )

@@ -116,13 +116,16 @@ def seconds_of(lag_class: int) -> float:
     return float(f"{0.95 * WIDEST ** (lag_class - 1) / 1000:.6g}") if lag_class > 1 else 0.001
 
 
+SECONDS = tuple(seconds_of(lag_class) for lag_class in range(256))
+
+
 def rate(numerator: int, denominator: int) -> Rate:
     """A part of a whole; no value where there is no whole."""
     return Rate(round(numerator / denominator, 6) if denominator else None, numerator, denominator)
 
 
 def _latency(row: asyncpg.Record) -> Percentiles:
-    p50, p90, p95, p99 = (seconds_of(row[f"p{p}"]) for p in PERCENTILES)
+    p50, p90, p95, p99 = (SECONDS[row[f"p{p}"]] for p in PERCENTILES)
     return Percentiles(row["messages"], p50, p90, p95, p99)
 
 

@@ -23,6 +23,7 @@ HEARTBEAT_SECONDS = 15.0
 CHECKPOINT_SECONDS = 60.0  # without an id: a client whose changes are rare must not fall out of the 24 hours
 KEY_SECONDS = 4.0
 SEND_SECONDS = 30.0  # that the client's connection may take nothing
+LAST_SECONDS = 2.0  # of that, when the process ends: it does not wait for one who reads nothing
 RETRY_MILLISECONDS = 2_000
 PIECE_BYTES = 64 * 1024
 PAGE = 500  # changes a read while it catches up
@@ -32,7 +33,7 @@ READING_AT_ONCE = 2
 WORDS = {
     "overflow": "The client reads too slowly: more waits for it than is kept.",
     "draining": "This process ends: connect again.",
-    "restored": "The database has been restored: read the messages anew, and begin without an id.",
+    "restored": "The database was restored, or another server took over: read all anew, and begin without an id.",
     "key": "The API key has been revoked, or has expired.",
     "database": "The database does not answer: connect again.",
 }
@@ -112,16 +113,25 @@ class EventStream(Response):
                 return
             serving = asyncio.create_task(self._serve(), name="stream")
             leaving = asyncio.create_task(_until_gone(receive))
+            ending = asyncio.create_task(self._until_too_late())
             try:
-                await asyncio.wait({serving, leaving}, return_when=asyncio.FIRST_COMPLETED)
-                reason = serving.result() if serving.done() else "gone"
+                await asyncio.wait({serving, leaving, ending}, return_when=asyncio.FIRST_COMPLETED)
+                if serving.done():
+                    reason = serving.result()
+                elif ending.done():
+                    reason = "stalled"
             finally:
-                serving.cancel()
-                leaving.cancel()
+                for task in (serving, leaving, ending):
+                    task.cancel()
         finally:
             self._source.outlets.remove(self._outlet)
             self._done()
         metrics.STREAMS_ENDED.labels(reason).inc()
+
+    async def _until_too_late(self) -> None:
+        """Returns when the process ends and the last word should have been taken."""
+        await self._source.watch.closed()
+        await asyncio.sleep(LAST_SECONDS)
 
     async def _serve(self) -> str:
         """Returns why it ended, when the client has been told."""

@@ -20,7 +20,7 @@ from receiver.web import Problem
 
 LONGEST = 60.0
 READS_AT_ONCE = 4  # of the eight readers' connections: whoever does not wait finds one, whatever wakes
-_SECONDS = re.compile(r"[0-9]{1,2}(\.[0-9]{1,3})?")
+_SECONDS = re.compile(r"[0-9]{1,20}(\.[0-9]{1,20})?([eE]-?[0-9]{1,3})?")  # as JSON spells a number above 0
 
 
 class Until(Enum):
@@ -98,11 +98,14 @@ class Place:
         """Waits for a change: None when there is one, else why it is over."""
         now = asyncio.get_running_loop().time()
         if not (self._gone or self._room.is_draining) and now < self._deadline:
-            with contextlib.suppress(TimeoutError):
+            try:
                 async with asyncio.timeout_at(self._deadline) as self._scope:
                     if await listener.changed(self._deadline - now):
                         return None
-            self._scope = None
+            except TimeoutError:
+                pass
+            finally:
+                self._scope = None
         if self._gone:
             return Ended.GONE
         # who listens for us stops to a moment before we do, or after
@@ -111,7 +114,7 @@ class Place:
 
     def wake(self) -> None:
         """Ends the waiting now."""
-        if self._scope is not None:
+        if self._scope is not None and not self._scope.expired():  # one that has expired can't be told again
             self._scope.reschedule(asyncio.get_running_loop().time())
 
     async def watch_client(self, request: Request) -> None:

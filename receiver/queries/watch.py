@@ -8,8 +8,8 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Protocol
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from typing import Any, Protocol
 from uuid import UUID
 
 import asyncpg
@@ -93,7 +93,7 @@ class Watch:
         self._asked: list[_Asked] = []  # until a read begins
         self._due: list[_Asked] = []  # until its window has been told
         self._position: Position | None = None
-        self._cluster = 0
+        self._cluster, self._has_gap = 0, False
         self._wanted, self._asking, self._closing = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._read_at = 0.0
         metrics.WATCH_LAG.set_function(self.lag)
@@ -146,13 +146,17 @@ class Watch:
 
     @property
     def cluster(self) -> int:
-        """Which Postgres was read last."""
+        """Which Postgres was read last, and which timeline of it."""
         return self._cluster
 
     @property
     def is_closing(self) -> bool:
         """Whether nothing more will be told."""
         return self._closing.is_set()
+
+    async def closed(self) -> None:
+        """Returns when nothing more will be told."""
+        await self._closing.wait()
 
     def lag(self) -> float:
         """Seconds since the last read that told all there was began; 0 while nobody listens."""
@@ -195,9 +199,9 @@ class Watch:
     def _is_wanted(self) -> bool:
         return bool(self._listeners or self._asked or self._due or (self._streams and self._streams.tenants()))
 
-    async def _cancelled_by_close(self, reading: "asyncio.Future[bool] | object") -> bool:
+    async def _cancelled_by_close(self, reading: Coroutine[Any, Any, bool]) -> bool:
         """A read; not waited for when the process ends: a server that hangs holds it up."""
-        task: asyncio.Task[bool] = asyncio.ensure_future(reading)  # type: ignore[arg-type]
+        task = asyncio.create_task(reading)
         closing = asyncio.create_task(self._closing.wait())
         await asyncio.wait({task, closing}, return_when=asyncio.FIRST_COMPLETED)
         closing.cancel()
@@ -235,6 +239,9 @@ class Watch:
         if read.more:
             return True
         self._position, self._read_at = Position(read.cut), began
+        if self._has_gap:  # not before: who looked again earlier would not hear of what changed since
+            self._has_gap = False
+            self._wake_all(is_changed=True)
         self._answer(self._position)
         return False
 
@@ -244,8 +251,7 @@ class Watch:
         went_back = until is not None and (read.cluster != self._cluster or read.cut.xmax < until.xmax)
         self._cluster = read.cluster
         if went_back:
-            self._position = None
-            self._wake_all(is_changed=True)
+            self._position, self._has_gap = None, True
             if self._streams is not None:
                 self._streams.end("restored")
             raise Restored("the database is another one, or an earlier state of it")

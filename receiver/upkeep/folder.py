@@ -19,10 +19,8 @@ from receiver.upkeep.folding import Step, Unsettled
 log = logging.getLogger("receiver.upkeep")
 
 EVERY_SECONDS, LAST_SECONDS = 1.0, 10.0
-REST, REST_BEHIND = (
-    9,
-    2,
-)  # it works a tenth of the time, a third while it is behind: the larger a step, the less a change costs
+# It works a tenth of the time, a third while it is behind: the larger a step, the less a change costs.
+REST, REST_BEHIND = 9, 2
 LEAST = 1_000  # changes of a step on a disk that is too slow for more
 
 

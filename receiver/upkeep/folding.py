@@ -12,6 +12,7 @@ from receiver.ids import first_id_at
 
 MOST = 50_000  # changes of one step: less than half a second
 FEW = 200  # transactions of 256 receipts at most: no need to look how many changes they wrote
+HELD_MILLISECONDS = 500  # that writers wait at most for a count of everything, beside the 200 for their lock
 LONG_SECONDS = 600  # a day of messages, or a week of the log, when all is counted anew
 
 BY_INDEX = """
@@ -169,10 +170,11 @@ COUNT = "select count(*) from seen"
 COUNT_STANDING, COUNT_TOLD = ADD_UP.format(seen=STANDING) + COUNT, ADD_UP.format(seen=TOLD) + COUNT
 
 # Nobody writes to the log while the snapshot is taken: all up to `floor_seq` is in it, and nothing above. Rolled back
-# to the savepoint, the lock is gone and the snapshot of the transaction stays.
+# to the savepoint, the lock is gone and the snapshot of the transaction stays; so are the limits that were set behind
+# it. Who is stopped in between holds up all receipts: half a second, then Postgres hangs up on him.
 HOLD_WRITERS = """
-set local lock_timeout = '200ms'; set local statement_timeout = '{0}s'; savepoint writers;
-lock table only change in share mode
+set local lock_timeout = '200ms'; savepoint writers; set local statement_timeout = '{0}ms';
+set local idle_in_transaction_session_timeout = '{0}ms'; lock table only change in share mode
 """
 STAND = "select pg_current_snapshot()::text as snapshot, coalesce(max(seq), 0) as floor_seq, now() as at from change"
 LET_WRITERS = "rollback to savepoint writers; set local statement_timeout = '{0}s'; set local lock_timeout = '1s'"
@@ -234,7 +236,7 @@ async def recount(connection: Connection) -> Step:
     Raises what Postgres says, also that others hold what it needs: then nothing was done.
     """
     async with connection.transaction(isolation="repeatable_read"):
-        await connection.execute(HOLD_WRITERS.format(1))
+        await connection.execute(HOLD_WRITERS.format(HELD_MILLISECONDS))
         stand = await connection.fetchrow(STAND)
         assert stand is not None
         await connection.execute(LET_WRITERS.format(LONG_SECONDS))

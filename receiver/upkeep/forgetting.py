@@ -81,6 +81,11 @@ update message m
   from unnest($1::uuid[], $2::bytea[]) as u(id, salt)
  where m.id = u.id
 """
+# Statistics count by sender and template, and would go on naming the person: they are counted anew.
+COUNT_ANEW = """
+update folded set cluster = 0
+ where exists (select from message m where m.id = any($1::uuid[]) and (m.sender ~* $2 or m.template ~* $2))
+"""
 # One callbackData is of a whole call: where it names the person, it goes from the others of the call too.
 CALLBACKS = """
 with calls as materialized (
@@ -193,6 +198,7 @@ async def _erase(connection: Connection, person: Person, ids: Sequence[UUID], no
     await connection.execute(ATTEMPTS, ids, person.pattern, ERASED)
     await connection.execute(BATCHES, ids, person.pattern, first_id_at(now - KEPT_KEYS))
     await connection.execute(CALLBACKS, ids, person.pattern)
+    await connection.execute(COUNT_ANEW, ids, person.pattern)
     messages = await connection.execute(MESSAGES, ids, salts, person.pattern, ERASED)
     await connection.execute(STATES, ids, person.pattern, ERASED)
     await connection.execute(FORWARDS, ids)

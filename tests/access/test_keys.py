@@ -158,6 +158,29 @@ def test_without_a_database_no_call_fails_and_the_use_is_written_later(database:
     assert last_use(database, key) == NOW + timedelta(minutes=2)
 
 
+def test_a_use_in_the_moment_in_which_the_worker_is_closed_is_written_too(database: Database) -> None:
+    early, late = database.key(), database.key()
+
+    async def work(pool: Pool) -> None:
+        keys = Keys(pool)
+        worker = LastUse(pool, keys, every=0.01)
+        await keys.caller_of(late)
+        keys.take_uses()
+        async with pool.acquire() as connection, connection.transaction():
+            await connection.execute("select from api_key for update")
+            await keys.caller_of(early)
+            running = asyncio.create_task(worker.run())
+            while keys._uses:  # noqa: ASYNC110 (until it writes, and is held up)
+                await asyncio.sleep(0.01)
+            await worker.close()
+            await keys.caller_of(late)
+        await asyncio.wait_for(running, 10)
+
+    with_pool(database, work)
+    assert last_use(database, early) is not None
+    assert last_use(database, late) is not None
+
+
 @pytest.fixture(scope="module")
 def two(postgres: str, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Receiver]]:
     folder = tmp_path_factory.mktemp("two")

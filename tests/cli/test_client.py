@@ -37,6 +37,7 @@ def another(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 OTHERS = [(200, b"<html>"), (200, b"[]"), (200, b'{"ok":true}'), (404, b"[]"), (500, b""), (502, b'{"error":"x"}')]
+OTHERS += [(200, b"[" * 200_000), (400, b'{"title":1,"errors":7}'), (302, b"")]
 
 
 @pytest.mark.parametrize("another", OTHERS, indirect=True)
@@ -52,7 +53,7 @@ def test_a_server_that_is_no_receiver_is_named_as_that(another: str) -> None:
         ({"RECEIVER_API_KEY": "ключ"}, "no key"),
         ({"RECEIVER_API_KEY": KEY, "RECEIVER_URL": "http://127.0.0.1:9"}, "no receiver answers"),
         ({"RECEIVER_API_KEY": KEY, "RECEIVER_URL": "http://[bad"}, "RECEIVER_URL"),
-        ({"RECEIVER_API_KEY": KEY, "RECEIVER_URL": "nonsense"}, "RECEIVER_URL"),
+        ({"RECEIVER_API_KEY": KEY, "RECEIVER_URL": "127.0.0.1:8000"}, "begins with http:// or https://"),
         ({"RECEIVER_API_KEY_FILE": "/no/such/file"}, "RECEIVER_API_KEY_FILE"),
     ],
 )

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from receiver.client import ApiError, AsyncClient, Client
+from receiver.client import ApiError, AsyncClient, CannotResume, Client
+from receiver.errors import ReceiverError
 from tests.cli.cutting import cutting
 from tests.sending.platforms import receipt, recording_platform, tell
 from tests.support import Receiver, cloned, eventually, free_port, receiver_process
@@ -230,6 +231,14 @@ def test_streams_and_waits_outlive_a_restart(receiver: Receiver, key: str, tmp_p
             stream.close()
     assert told == ["before", "between", "after"]
     assert outcomes == ["reached"]
+
+
+def test_an_id_may_be_any_text_that_a_header_holds(receiver: Receiver, key: str) -> None:
+    with Client(receiver.url, key) as client:
+        with pytest.raises(CannotResume, match="bad_event_id"):
+            next(client.stream(last_event_id="не тот"))
+        with pytest.raises(ReceiverError, match="no header"):
+            next(client.stream(last_event_id="a\nb"))
 
 
 def test_a_key_stands_in_no_log(receiver: Receiver, key: str, caplog: pytest.LogCaptureFixture) -> None:

@@ -10,7 +10,7 @@ import pytest
 from receiver.client.calls import Answer, Call
 from receiver.client.errors import ApiError, CannotResume, Garbled, NoAnswer
 from receiver.client.exporting import MOST_TRIES, Format, Records, export, messages
-from receiver.client.steps import LONGEST_PAUSE, Manners
+from receiver.client.steps import LONGEST_ASKED, LONGEST_PAUSE, Manners
 from receiver.client.streaming import stream
 from receiver.client.waiting import wait
 from tests.cli.walking import Parts, Walk
@@ -18,6 +18,10 @@ from tests.cli.walking import Parts, Walk
 MANNERS = Manners("http://receiver.example")
 STREAM = Answer(200, {"content-type": "text/event-stream; charset=utf-8"})
 OK = Answer(200, {})
+EXPORTED: dict[Format, Answer] = {
+    "ndjson": Answer(200, {"content-type": "application/x-ndjson"}),
+    "csv": Answer(200, {"content-type": "text/csv; charset=utf-8"}),
+}
 GONE = Answer(0, {})
 
 
@@ -163,7 +167,7 @@ def test_an_export_that_breaks_at_any_byte_has_each_record_once(form: Format) ->
 
         def says(call: Call, cuts: Iterator[int] = cuts) -> tuple[Answer, Parts]:
             at, rest = next(cuts, None), exported(form, call)
-            return OK, [rest] if at is None else [rest[:at], None]
+            return EXPORTED[form], [rest] if at is None else [rest[:at], None]
 
         flow = export({"state": ["failed"]}, form, None, MANNERS, as_it_is)
         told: list[bytes] = list(Walk(says).each(flow))
@@ -172,23 +176,44 @@ def test_an_export_that_breaks_at_any_byte_has_each_record_once(form: Format) ->
 
 @pytest.mark.parametrize("form", FORMS)
 def test_an_export_goes_on_behind_what_a_file_holds(form: Format) -> None:
-    walk = Walk(lambda call: (OK, [exported(form, call)]))
+    walk = Walk(lambda call: (EXPORTED[form], [exported(form, call)]))
     assert b"".join(walk.each(export({}, form, "3", MANNERS, as_it_is))) == b"".join(FORMS[form][1][3:])
 
 
-def _says(part: bytes, _call: Call) -> tuple[Answer, Parts]:
-    return OK, [part]
+def _says(form: Format, part: bytes, _call: Call) -> tuple[Answer, Parts]:
+    return EXPORTED[form], [part]
 
 
 def test_an_export_of_nothing_ends() -> None:
     for form, (head, _) in FORMS.items():
-        walk = Walk(partial(_says, head))
+        walk = Walk(partial(_says, form, head))
         assert b"".join(walk.each(export({}, form, None, MANNERS, as_it_is))) == head
         assert len(walk.calls) == 1
 
 
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("answer", [OK, Answer(302, {"location": "/login"}), STREAM], ids=["bare", "redirect", "other"])
+def test_an_answer_of_another_server_is_no_export_of_nothing(form: Format, answer: Answer) -> None:
+    with pytest.raises(ApiError, match="is no receiver"):
+        list(Walk(lambda call: (answer, [])).each(export({}, form, None, MANNERS, as_it_is)))
+
+
+def test_no_pause_is_longer_than_a_clock_can_take() -> None:
+    answers = iter([STREAM, problem(503, "busy", retry_after="1e300")])
+
+    def says(_: Call) -> tuple[Answer, Parts]:
+        return next(answers, problem(403, "forbidden")), [b"retry: 999999999999999\ndata: {}\n\n"]
+
+    walk = Walk(says)
+    with pytest.raises(ApiError, match="forbidden"):
+        list(walk.each(stream({}, None, MANNERS, False)))
+    after_the_stream, asked = walk.slept
+    assert after_the_stream <= 1.5 * LONGEST_PAUSE
+    assert asked <= 1.1 * LONGEST_ASKED
+
+
 def test_an_export_that_never_comes_on_is_given_up() -> None:
-    answers = iter([OK])
+    answers = iter([EXPORTED["ndjson"]])
     walk = Walk(lambda call: (next(answers, GONE), [LINES[0], None]))
     with pytest.raises(NoAnswer):
         list(walk.each(export({}, "ndjson", None, MANNERS, messages)))

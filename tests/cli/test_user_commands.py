@@ -69,7 +69,7 @@ def test_find_prints_a_table_and_lines_of_json(variables: dict[str, str], messag
     assert shown.returncode == 0, shown.stderr
     assert messages[1] in shown.stdout
     assert "out of coverage" in shown.stdout
-    assert shown.stderr == "1 messages\n"
+    assert shown.stderr == "1 message\n"
     found = command(variables, "find", "--callback-data", '"a", b', "--all", "--json")
     assert [m["id"] for m in lines(found.stdout)] == sorted(messages, reverse=True)
     some = command(variables, "find", "--changed-from", "1h", "--final", "--limit", "1", "--json")
@@ -101,7 +101,7 @@ def test_wrong_options_are_told_with_code_2_or_by_the_receiver(variables: dict[s
         (1, "final", "1m", 0, ""),
         (1, "delivered", "60", 3, "undelivered is its last word"),
         (2, "delivered", "0.3", 4, "not delivered within 0.3 s"),
-        (None, "delivered", "60", 1, "message_not_found"),
+        (None, "delivered", "60", 1, "nothing is known of"),
     ],
     ids=["reached", "final", "unreachable", "timeout", "unknown"],
 )
@@ -253,3 +253,13 @@ def test_a_pipe_that_closes_is_no_error(variables: dict[str, str], messages: lis
         process.stdout.close()
         assert process.wait(30) in (0, 1)  # what it wrote before may fit into the pipe
         assert process.stderr.read() == b""
+
+
+def test_the_commands_take_an_id_of_our_kind_that_is_the_client_s(variables: dict[str, str]) -> None:
+    theirs = "01a1fda7-9714-779d-a3fc-b1fa03eda994"
+    sent = command(variables, "send", "--to", "447700909999", "--text", "Hello", "--correlationid", theirs, "--json")
+    ours = json.loads(sent.stdout)["messages"][0]["id"]
+    for arguments in (("wait", theirs, "--timeout", "0", "--json"), ("show", theirs, "--explain", "--json")):
+        assert json.loads(command(variables, *arguments).stdout)["id"] == ours, arguments
+    empty = command(variables, "show", " ")
+    assert (empty.returncode, empty.stderr) == (1, "receiver: an empty text is no id\n")

@@ -16,6 +16,7 @@ from receiver.app import OPERATIONS, open_house
 from receiver.contract import completed, contract_of
 from receiver.openapi import Operation, problem_codes, tag_of
 from receiver.problem_codes import MEANINGS, ProblemBody
+from receiver.queries.filters import GROUPS
 from receiver.settings import read_settings
 from tests.support import SECRET, Database
 from tests.test_docs import table
@@ -178,3 +179,16 @@ def test_every_code_means_what_the_documentation_says() -> None:
     link = re.compile(r"\[([^\]]*)\]\([^)]*\)")
     explained = {row[1]: link.sub(r"\1", row[2]) for row in table("errors.md", "status", "code")}
     assert {code: meaning.strip("`") for code, meaning in MEANINGS.items()} == explained
+
+
+def test_a_failure_that_passes_says_when_to_try_again() -> None:
+    for path, methods in DOCUMENT["paths"].items():
+        for method, told in methods.items():
+            if "503" in told["responses"]:
+                assert "Retry-After" in told["responses"]["503"]["headers"], (method, path)
+
+
+def test_a_search_by_state_takes_the_words_that_its_door_takes() -> None:
+    for path in ("/v1/messages", "/v1/messages/export"):
+        [state] = [one for one in DOCUMENT["paths"][path]["get"]["parameters"] if one.get("name") == "state"]
+        assert state["schema"]["items"]["enum"] == list(GROUPS)

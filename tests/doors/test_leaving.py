@@ -1,6 +1,8 @@
 """How a run ends: quick and with 0 on a signal, at once on a second one, with 1 when a worker dies."""
 
 import asyncio
+import contextlib
+import errno
 import os
 import signal
 import socket
@@ -16,6 +18,7 @@ from starlette.applications import Starlette
 from starlette.responses import Response
 from starlette.routing import Route
 
+from receiver import workers as running
 from receiver.errors import ReceiverError
 from receiver.stopping import Stopping
 from receiver.workers import Worker, listen, run_beside, server_for, tls_context
@@ -50,6 +53,30 @@ class Dying(Steady):
         await self.now.wait()
         if self.error:
             raise self.error
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel must know TCP_USER_TIMEOUT")
+def test_a_client_that_takes_nothing_is_cut_off_though_its_answer_was_never_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(running, "GIVE_UP_SECONDS", 1)
+    with listen("127.0.0.1", 0) as bound, socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect(bound.getsockname())
+        accepted = eventually(lambda: accept(bound))
+        with accepted:
+            accepted.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    accepted.send(bytes(65536))
+            assert eventually(lambda: accepted.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)) == errno.ETIMEDOUT
+
+
+def accept(bound: socket.socket) -> socket.socket | None:
+    try:
+        return bound.accept()[0]
+    except BlockingIOError:
+        return None
 
 
 @pytest.mark.parametrize("error", [RuntimeError("died"), None])

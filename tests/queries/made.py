@@ -28,8 +28,8 @@ values ($1, $2, $3, $4, $5, $6, $1, $7, 'msisdn', $8, $9, $10, $11, $12, $13)
 """
 STATE = """
 insert into message_state (id, tenant, origin, channel, state, reason_key, reason_class, conflict, attention, version,
-                           changed_at, transid, country)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+                           changed_at, transid, country, merged_into)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
 """
 RECEIPT = """
 insert into receipt (message_id, fingerprint, feed, elsewhere, channel, fact, rank, clash, reason_key, reason_class,
@@ -68,6 +68,8 @@ class Made:
     reason_class: Class | None
     conflict: bool
     changed_at: datetime
+    merged: bool = False
+    """It turned out to be another one: nobody finds it."""
     version: int = 1
     seq: int = 0
 
@@ -112,6 +114,7 @@ def random_one(rng: random.Random, tenant: int, at: datetime, batches: Sequence[
         reason_class=rng.choice(list(Class)) if failed else None,
         conflict=rng.random() < 0.1,
         changed_at=at + timedelta(seconds=rng.randrange(5)),
+        merged=rng.random() < 0.06,
     )
 
 
@@ -129,7 +132,7 @@ async def write(connection: Connection, made: Iterable[Made]) -> None:
         kind = int(one.reason_class) if one.reason_class is not None else None
         await connection.execute(MESSAGE, *common, one.created_at, one.batch, *names)
         held = (int(one.state), reason, kind, one.conflict, attention, one.version, one.changed_at)
-        await connection.execute(STATE, *common, *held, one.transid, one.country)
+        await connection.execute(STATE, *common, *held, one.transid, one.country, one.id if one.merged else None)
         told = one.elsewhere or one.destination
         key, code_key = destination_digest(told), digest(one.code) if one.code else None
         values = (reason, kind, one.changed_at, one.code, code_key, told, key)
@@ -139,7 +142,8 @@ async def write(connection: Connection, made: Iterable[Made]) -> None:
         leg = leg_digest(str(one.id), one.destination)
         await connection.execute(KEY, one.tenant, transid_digest(transid_root(one.transid)), leg, one.id)
         await _log(connection, one, one.created_at, 0, None, State.QUEUED)
-        one.seq = await _log(connection, one, one.changed_at, one.version, State.QUEUED, one.state)
+        became = None if one.merged else one.state
+        one.seq = await _log(connection, one, one.changed_at, one.version, State.QUEUED, became)
 
 
 async def change(connection: Connection, one: Made, state: State, at: datetime) -> None:
@@ -156,11 +160,12 @@ async def _log(
     at: datetime,
     version: int,
     old: State | None,
-    new: State,
+    new: State | None,
 ) -> int:
     kind = int(one.reason_class) if one.reason_class is not None else None
     before = int(old) if old is not None else None
-    values = (one.tenant, one.origin, int(one.channel), before, int(new), kind, one.conflict)
+    after = int(new) if new is not None else None
+    values = (one.tenant, one.origin, int(one.channel), before, after, kind, one.conflict)
     return int(await connection.fetchval(CHANGE + " returning seq", at, one.id, version, *values))
 
 

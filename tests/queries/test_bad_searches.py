@@ -59,6 +59,15 @@ def test_a_bad_search_is_refused_at_once_and_opens_nothing(
     assert receiver.database.value(OPEN) <= 1, "the one by which the key was looked up"
 
 
+@pytest.mark.parametrize("door", ["/v1/messages", "/v1/messages/export"])
+def test_every_wrong_parameter_is_named_beside_those_that_nobody_knows(
+    api: tuple[Receiver, httpx2.Client], door: str
+) -> None:
+    answer = api[1].get(f"{door}?phone=1&state=happy&sender=a%00b&transid=&channel=sms&final=perhaps&country=G")
+    named = [error["pointer"] for error in answer.json()["errors"]]
+    assert sorted(named) == ["country", "final", "phone", "sender", "state", "transid"]
+
+
 POSITIONS = (
     Position(id=UUID(int=7)),
     Position(seq=7),

@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 from uuid import UUID, uuid4
 
 import httpx2
@@ -65,6 +66,29 @@ def test_the_figures_are_those_of_its_messages(here: World) -> None:
     assert found["slowest"]["open"]["seconds"] > 0
     assert found["first_change_at"] == min(message["changed_at"] for message in listed)
     assert found["last_change_at"] == max(message["changed_at"] for message in listed)
+
+
+def _of_batch(here: World, batch: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = here.api.get("/v1/messages", params={"batch_id": batch, "limit": 200}).json()[
+        "messages"
+    ]
+    return found
+
+
+def test_a_hundred_failures_are_listed_and_it_says_where_there_are_more(here: World) -> None:
+    batch, ids = here.send(101)
+    numbers = {m["id"]: m["destination"] for m in _of_batch(here, batch)}
+
+    def fail(n: int) -> None:
+        here.told(ids[n], "Failed", f"9{n:03}", number=numbers[ids[n]])
+
+    for n in range(100):
+        fail(n)
+    found = here.api.get(f"/v1/batches/{batch}").json()
+    assert (len(found["failures"]), found["failures_cut"], found["states"]["failed"]) == (100, False, 100)
+    fail(100)
+    found = here.api.get(f"/v1/batches/{batch}").json()
+    assert (len(found["failures"]), found["failures_cut"], found["states"]["failed"]) == (100, True, 101)
 
 
 def test_a_batch_of_failures_alone_has_no_slowest(here: World) -> None:

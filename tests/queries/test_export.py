@@ -7,6 +7,7 @@ import json
 import re
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,7 +18,9 @@ from bench.costs import memory
 from bench.issued import issue
 from receiver.database.partitions import ensure_weeks
 from receiver.database.pool import connect
-from receiver.queries.export import COLUMNS, _cell
+from receiver.ids import born_at, first_id_at
+from receiver.queries.export import COLUMNS, Slices, _cell
+from tests.queries.held_up import held_up
 from tests.queries.made import Made, make
 from tests.support import Database, Receiver, cloned, eventually, receiver_process, run
 
@@ -41,6 +44,7 @@ def exporter(
 
 def mine(made: list[Made], **like: object) -> list[str]:
     tenant = min(m.tenant for m in made)
+    like |= {"merged": False}
     found = [m for m in made if m.tenant == tenant and all(getattr(m, name) == value for name, value in like.items())]
     return [str(m.id) for m in sorted(found, key=lambda m: m.id, reverse=True)]
 
@@ -97,6 +101,7 @@ def test_csv_has_the_documented_columns_and_is_chosen_by_accept_too(
         ("@SUM(A1)", "'@SUM(A1)"),
         ("-2+3", "'-2+3"),
         ("\t=1", "'\t=1"),
+        ("\uff1d1+1", "'\uff1d1+1"),
         ("+447700900001", "+447700900001"),
         ("-5", "-5"),
         ("plain, with = inside", "plain, with = inside"),
@@ -118,6 +123,14 @@ def test_who_takes_gzip_gets_it(exporter: tuple[Receiver, httpx2.Client, list[Ma
         assert (answer.headers.get("content-encoding") == "gzip") is zipped
         text = gzip.decompress(raw) if zipped else raw
         assert text.count(b"\n") == len(mine(made))
+
+
+def test_a_head_tells_no_length_that_the_stream_has_not(exporter: tuple[Receiver, httpx2.Client, list[Made]]) -> None:
+    _, api, _ = exporter
+    answer = api.head("/v1/messages/export", params={"format": "csv"})
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "text/csv; charset=utf-8")
+    assert "content-length" not in answer.headers
+    assert api.head("/v1/messages/export", params={"format": "xml"}).status_code == 400
 
 
 def test_wrong_parameters_are_named(exporter: tuple[Receiver, httpx2.Client, list[Made]]) -> None:
@@ -213,3 +226,59 @@ def test_the_documented_columns_are_those_of_the_file() -> None:
     page = (Path(__file__).parents[2] / "docs" / "export.md").read_text(encoding="utf-8")
     listed = page.split("may be added at the end:")[1].split("An empty cell")[0]
     assert re.findall(r"`(\w+)`", listed) == list(COLUMNS)
+
+
+STOPPED = """
+select bool_or(pg_cancel_backend(pid)) from pg_stat_activity
+ where application_name = 'receiver costly queries' and datname = current_database() and wait_event_type = 'Lock'
+"""
+
+
+@pytest.mark.parametrize("named", [{}, {"callbackData": "d-3"}], ids=["no name", "a name"])
+def test_a_page_that_is_stopped_by_the_clock_is_read_in_smaller_parts(
+    exporter: tuple[Receiver, httpx2.Client, list[Made]], named: dict[str, str]
+) -> None:
+    receiver, api, made = exporter
+    with held_up(receiver.database) as let_go, ThreadPoolExecutor() as threads:
+        answer = threads.submit(api.get, "/v1/messages/export", params=named)
+        for _ in range(2):
+            eventually(lambda: receiver.database.value(STOPPED))
+        let_go()
+        text = answer.result().text
+    wanted = mine(made, callback="d-3") if named else mine(made)
+    assert [json.loads(line)["id"] for line in text.splitlines()] == wanted
+
+
+def test_an_export_of_which_not_even_the_smallest_part_can_be_read_says_why(
+    exporter: tuple[Receiver, httpx2.Client, list[Made]],
+) -> None:
+    receiver, api, _ = exporter
+    with held_up(receiver.database), ThreadPoolExecutor() as threads:
+        answer = threads.submit(api.get, "/v1/messages/export")
+
+        def is_answered() -> bool:
+            receiver.database.value(STOPPED)
+            return answer.done()
+
+        eventually(is_answered)
+    assert (answer.result().status_code, answer.result().json()["code"]) == (503, "search_too_long")
+
+
+def test_a_part_that_takes_long_is_followed_by_a_smaller_one_and_a_short_one_by_a_larger() -> None:
+    below = first_id_at(datetime.now(UTC) - timedelta(days=3))
+
+    def width(slices: Slices) -> timedelta:
+        return born_at(below) - born_at(slices.begin(below))
+
+    slices = Slices(whole=False)
+    assert width(slices) == timedelta(days=1)
+    slices.took(1.5)
+    assert width(slices) == timedelta(hours=12)
+    slices.took(0.7)
+    assert width(slices) == timedelta(hours=12)
+    slices.took(0.1)
+    slices.took(0.1)
+    assert width(slices) == timedelta(days=1)
+    while slices.narrow():
+        pass
+    assert width(slices) == timedelta(seconds=10)

@@ -54,6 +54,12 @@ def test_garbage_is_no_id(broken: str) -> None:
         read_id(broken)
 
 
+def test_a_place_beyond_its_window_is_none() -> None:
+    for seq in (LATE.high + 1, 1 << 70):
+        with pytest.raises(BadPosition):
+            read_id(id_within(window_of(42, EARLY, LATE), seq))
+
+
 def test_an_id_with_any_letter_changed_or_cut_off_is_no_id() -> None:
     good = id_of(42, Position(LATE, EARLY, 777))
     for at in range(len(good)):
@@ -278,3 +284,39 @@ def test_one_long_transaction_does_not_make_each_read_longer(database: Database)
     assert not [line for line in scans if "Index Scan" not in line and "never executed" not in line], plan
     removed = sum(int(line.split(":")[1]) for line in plan.splitlines() if "Rows Removed by Filter" in line)
     assert removed < 5, plan
+
+
+INDEX_ROWS = "select sum(idx_tup_read)::int from pg_stat_user_indexes where relname like 'change_2%'"
+MANY = """
+insert into change (at, message_id, version, tenant, origin, channel, new_state, new_conflict)
+select now(), $1, n, $2, 2, 1, 10, false from generate_series(1, $3::int) n
+"""
+
+
+def test_a_large_window_is_read_once_in_however_many_pages(database: Database) -> None:
+    """A reader that was held up must catch up: a page that looks at the whole window makes it fall behind further."""
+    tenant = database.tenant()
+
+    async def scenario() -> None:
+        pool = await read_pool(database, 1)
+
+        async def looked_at() -> int:
+            async with pool.acquire() as connection:
+                await connection.execute("select pg_stat_force_next_flush()")
+                return int(await connection.fetchval(INDEX_ROWS))
+
+        writer = await connect(database.dsn, "writer")
+        message = await be_born(writer, tenant)
+        await writer.execute(MANY, message, tenant, 5)
+        reader = Reader(pool, 100)
+        await reader.begin()
+        await writer.execute(MANY, message, tenant, 5_000)
+        assert await reader.step()
+        before = await looked_at()
+        await reader.all_there_is()
+        assert [version for _, version in reader.seen] == list(range(1, 5_001))
+        assert await looked_at() - before < 3 * 5_000
+        await writer.close()
+        await pool.close()
+
+    run(scenario())

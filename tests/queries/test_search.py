@@ -167,6 +167,10 @@ def test_filters_of_state_code_channel_and_origin(world: World) -> None:
     assert world.find(code="7101") == [world.ids[FAILED]]
     assert world.find(code="7004") == [world.ids[REFUSED]]
     assert world.find(code="7101", state="delivered") == []
+    assert set(world.find(state="any_failure")) == {world.ids[FAILED], world.ids[REFUSED]}
+    assert set(world.find(state=["any_failure", "delivered"])) == {
+        world.ids[n] for n in (DELIVERED, ELSEWHERE, BOTH, FAILED, REFUSED)
+    }
     assert world.find(origin="observed") == [world.ids[OBSERVED]]
     assert world.ids[OBSERVED] not in world.find(origin="issued")
     assert len(world.find(channel="sms")) == len(MANY) + 6
@@ -254,3 +258,11 @@ def test_an_observed_message_shows_the_client_s_own_correlationid(world: World) 
         "theirs",
     )
     assert message["state"] == "submitted"
+
+
+@pytest.mark.parametrize("told", ["tel:+44 7700 477-123", "TEL: 447700477124", "sip:447700477125"])
+def test_last_digits_find_what_was_told_with_a_scheme_in_front(world: World, told: str) -> None:
+    assert tell(world.receiver.notify_url(), receipt("Submitted", "7501", told, transid=f"T-{told[-3:]}")) == 200
+    found = world.find(destination_end=f"07700 477{told[-3:]}")
+    assert found == world.find(destination_end=f"77{told[-3:]}") == world.find(transid=f"T-{told[-3:]}")
+    assert len(found) == 1

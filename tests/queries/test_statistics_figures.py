@@ -132,6 +132,10 @@ def test_what_a_channel_never_tells_is_in_no_rate_of_it(database: Database) -> N
         (both,) = (await answer(pool, tenant, "")).groups
         assert (both.confirmed_rate.numerator, both.confirmed_rate.denominator) == (8, 8)
         assert both.messages == 123
+        await born(pool, tenant, State.READ, 9, channel=Channel.INSTAGRAM)
+        (all_,) = (await answer(pool, tenant, "")).groups
+        assert all_.confirmed_rate.numerator == 17
+        assert all_.read_of_delivered == both.read_of_delivered, "Instagram tells of no delivery without the reading"
 
     with_pool(database, work)
 

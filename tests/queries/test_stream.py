@@ -404,6 +404,21 @@ def test_at_the_end_of_the_process_streams_say_so_and_new_ones_are_refused(datab
     run(scenario())
 
 
+def test_at_the_end_of_the_process_nobody_waits_long_for_one_who_takes_nothing(database: Database) -> None:
+    tenant, key = database.tenant(), database.key("read")
+
+    async def scenario() -> None:
+        async with streaming(database) as (writer, _, place):
+            client = await place.begun(key)
+            client.tap.clear()
+            await change(writer, await be_born(writer, tenant), tenant)
+            await place.watch.close()
+            await asyncio.wait_for(client.task, sending.LAST_SECONDS + 3)
+            assert not client.is_over
+
+    run(scenario())
+
+
 def test_head_is_answered_without_a_stream(database: Database) -> None:
     key = database.key("read")
 

@@ -7,13 +7,23 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+from uuid import UUID
 
 import httpx2
 import pytest
+from starlette.datastructures import QueryParams
+from starlette.requests import Request
 
+from receiver.ids import new_id
+from receiver.messages.lattice import Channel, Fact, State
+from receiver.queries.one_message import Mark, Whole
+from receiver.queries.waiting import Ended, Until, WaitingRoom, read_wish
+from receiver.web import Problem
 from tests.queries.one import World, world
 from tests.sending.platforms import receipt, tell
 from tests.support import Receiver, eventually, receiver_process
@@ -227,3 +237,92 @@ def test_too_many_waiters_are_told_so_and_at_the_end_all_are_answered_at_once(
             assert answer.json()["state"] == "accepted"
         assert here.receiver.process.wait(20) == 0
         assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize("wait", ["0.5", "60.0", "60", "0.0001", "1e1", "5E-1", "00.5"])
+def test_any_spelling_of_a_number_of_seconds_is_taken(wait: str) -> None:
+    assert read_wish(QueryParams({"wait": wait})) == (float(wait), Until.FINAL)
+
+
+@pytest.mark.parametrize(
+    "wait", ["0", "0e9", "60.001", "9e999", "-1", "nan", "inf", "1_0", " 1", "5.", "\u0661", "0x1"]
+)
+def test_what_is_no_number_of_seconds_is_named(wait: str) -> None:
+    with pytest.raises(Problem) as refused:
+        read_wish(QueryParams({"wait": wait}))
+    assert [error.pointer for error in refused.value.errors] == ["wait"]
+
+
+class Hall:
+    """Some who wait for one message in a room of their own: nothing changes but what the test says."""
+
+    def __init__(self) -> None:
+        self.identity = new_id()
+        self.room = WaitingRoom(10)
+        self.change, self.hang_up, self.answer = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self.answer.set()
+        self.reads = 0
+
+    @asynccontextmanager
+    async def listen(self, identity: UUID) -> AsyncIterator["Hall"]:
+        yield self
+
+    async def changed(self, seconds: float) -> bool:
+        await self.change.wait()
+        self.change.clear()
+        return True
+
+    async def read(self) -> Whole:
+        self.reads += 1
+        await self.answer.wait()
+        row: Any = {"id": self.identity}
+        return Whole(row, (), False, (), None, (), Mark(State.ACCEPTED, Channel.SMS, Fact(0), None, '"1"'))
+
+    async def receive(self) -> dict[str, str]:
+        await self.hang_up.wait()
+        return {"type": "http.disconnect"}
+
+    def waiter(self, seconds: float) -> "asyncio.Task[tuple[Whole, Ended]]":
+        wish, request = (seconds, Until.FINAL), Request({"type": "http"}, self.receive)
+        return asyncio.create_task(
+            self.room.wait(self, self.read, self.identity, wish, frozenset(), request, alike=object())
+        )
+
+    async def until_read(self, times: int) -> None:
+        for _ in range(1_000):
+            await asyncio.sleep(0)
+        assert self.reads == times
+
+
+def test_one_who_looks_again_when_the_process_ends_holds_up_nobody() -> None:
+    async def scenario() -> None:
+        hall = Hall()
+        waiters = [hall.waiter(60)]
+        await hall.until_read(1)
+        hall.answer.clear()
+        hall.change.set()
+        await hall.until_read(2)  # and has no answer yet
+        hall.answer.set()
+        waiters += [hall.waiter(60) for _ in range(5)]
+        hall.answer.clear()
+        await hall.room.close()
+        hall.answer.set()
+        answers = await asyncio.wait_for(asyncio.gather(*waiters), 5)
+        assert {ended for _, ended in answers} == {Ended.DRAINING}
+
+    asyncio.run(scenario())
+
+
+def test_one_whose_time_is_up_in_the_moment_in_which_the_process_ends_holds_up_nobody() -> None:
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        hall, began = Hall(), loop.time()
+        waiters = [hall.waiter(0.5), hall.waiter(60)]
+        ends: list[asyncio.Task[None]] = []
+        loop.call_at(began + 0.3, time.sleep, 0.5)  # so that what follows is due at once
+        loop.call_at(began + 0.4, lambda: ends.append(asyncio.create_task(hall.room.close())))
+        answers = await asyncio.wait_for(asyncio.gather(*waiters), 5)
+        assert answers[1][1] is Ended.DRAINING
+        await ends[0]
+
+    asyncio.run(scenario())

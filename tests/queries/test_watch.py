@@ -209,6 +209,39 @@ def test_a_database_that_was_set_back_wakes_all(database: Database) -> None:
     run(scenario())
 
 
+def test_a_server_that_takes_over_wakes_all_though_its_numbers_go_on(tmp_path: Path) -> None:
+    """Nobody knows whether it had the last transactions; if not, it gives out their numbers to others."""
+    with own_postgres(tmp_path / "data") as postgres:
+        database = Database(postgres.dsn, "receiver")
+        tenant = database.tenant()
+
+        async def scenario() -> None:
+            pool = await read_pool(database)
+            watch = Watch(pool)
+            running = asyncio.create_task(watch.run())
+            writer = await connect(database.dsn, "writer")
+            message = await be_born(writer, tenant)
+            await writer.close()
+            async with watch.listen(message) as listener:
+                known = watch.cluster
+                postgres.stop()
+                [settings] = (tmp_path / "data").rglob("postgresql.auto.conf")
+                settings.with_name("standby.signal").touch()
+                await asyncio.to_thread(postgres.start)
+                again = await connect(database.dsn, "writer")
+                assert await again.fetchval("select pg_promote()")
+                assert await listener.changed(15)
+                assert watch.cluster != known
+                await change(again, message, tenant)
+                assert await listener.changed(15), "and it goes on from there"
+                await again.close()
+            await watch.close()
+            await asyncio.wait_for(running, 5)
+            pool.terminate()
+
+        run(scenario())
+
+
 def test_while_postgres_is_away_they_wait_and_afterwards_nothing_was_missed(tmp_path: Path) -> None:
     with own_postgres(tmp_path / "data") as postgres:
         database = Database(postgres.dsn, "receiver")

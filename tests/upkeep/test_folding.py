@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from datetime import timedelta
 from pathlib import Path
 
@@ -18,9 +19,10 @@ from receiver.platform.apis import Api
 from receiver.receipts.apply import apply
 from receiver.sending import outbox
 from receiver.sending.request import Asked, Request
-from receiver.upkeep import folding
+from receiver.upkeep import folding, forgetting
 from receiver.upkeep.folder import Folder
 from receiver.upkeep.folding import Step, Unsettled, cut, fold
+from receiver.upkeep.person import person_of
 from tests.database.past import LONG_AGO, add_week, sent, telling
 from tests.database.test_backup import call, program
 from tests.receipts.answerer import NUMBERS
@@ -72,6 +74,14 @@ def test_at_any_moment_what_is_folded_and_what_is_not_come_to_the_messages_that_
         await connection.close()
         return done
 
+    async def rereads() -> int:
+        connection, lowered = await connect(database.dsn, "reread"), 0
+        while not told():
+            await reread(connection, scope(tenant))
+            lowered = await connection.fetchval("select count(*) from change where feed = 6")
+        await connection.close()
+        return int(lowered)
+
     async def looks() -> int:
         connection, done = await connect(database.dsn, "tests"), 0
         while not told():
@@ -83,9 +93,10 @@ def test_at_any_moment_what_is_folded_and_what_is_not_come_to_the_messages_that_
         return done
 
     async def work() -> None:
-        first, second, looked = await asyncio.gather(folds(), folds(), looks())
+        first, second, looked, lowered = await asyncio.gather(folds(), folds(), looks(), rereads())
         assert min(first, second) > 0, "both had something to do"
         assert looked > 3
+        assert lowered > 0, "what is re-read meanwhile"
         assert [teller.wait(90) for teller in tellers] == [0, 0]
         await folded(database)
         connection = await connect(database.dsn, "tests")
@@ -277,6 +288,59 @@ def test_restored_into_another_cluster_all_is_counted_anew_while_others_write(
             await connection.close()
 
         asyncio.run(after())
+
+
+def test_who_is_forgotten_as_a_sender_is_counted_under_no_name(database: Database) -> None:
+    tenant, number = database.tenant(), "447700900001"
+
+    async def work() -> None:
+        connection = await connect(database.dsn, "tests")
+        asked = tuple(Asked("msisdn", one, one, None) for one in (number, "447700900002"))
+        request = Request(Api.MESSAGING, Channel.SMS, b"{}", asked, None, number, None, 2, None, None)
+        accepted = await outbox.accept(connection, tenant, request, now())
+        await connection.execute("delete from outbox")
+        await folded(database)
+        ids = [identity for identity, _ in accepted.messages]
+        person, stranger = person_of(number), person_of("447700900003")
+        assert person is not None
+        assert stranger is not None
+        await forgetting.erase_messages(connection, person, ids, now())
+        pool = await open_pool(database.dsn, "statistics", 1, writer=True)
+        step = await Folder(pool).once()
+        assert step is not None
+        assert step.changes == 2, "all is counted anew"
+        await assert_folded(connection)
+        assert await connection.fetch("select from cohort where value = $1", number) == []
+        await forgetting.erase_messages(connection, stranger, ids, now())
+        assert await fold(connection) is not None, "nothing is counted anew for others"
+        await pool.close()
+        await connection.close()
+
+    asyncio.run(work())
+
+
+def test_who_is_stopped_while_he_holds_the_writers_is_cut_off(database: Database) -> None:
+    """The lock of a count of everything keeps all receipts waiting: for half a second at most."""
+
+    async def work() -> None:
+        stopped, writer = await connect(database.dsn, "stopped"), await connect(database.dsn, "tests")
+        await stopped.execute("begin isolation level repeatable read")
+        await stopped.execute(folding.HOLD_WRITERS.format(folding.HELD_MILLISECONDS))
+        await stopped.fetchrow(folding.STAND)
+        began = time.monotonic()
+        await apply(writer, new_id(), now(), Feed.PUSH, [telling(database_tenant, "waits")])
+        assert 0.2 < time.monotonic() - began < 3
+        stopped.terminate()
+        assert (await folding.recount(writer)).changes == 1
+        async with writer.transaction(isolation="repeatable_read"):
+            await writer.execute(folding.HOLD_WRITERS.format(folding.HELD_MILLISECONDS))
+            await writer.fetchrow(folding.STAND)
+            await writer.execute(folding.LET_WRITERS.format(60))
+            assert await writer.fetchval("show idle_in_transaction_session_timeout") == "0", "as the session has it"
+        await writer.close()
+
+    database_tenant = database.tenant()
+    asyncio.run(work())
 
 
 def test_the_folder_says_how_far_it_is_behind(database: Database) -> None:
