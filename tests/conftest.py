@@ -3,6 +3,7 @@
 import itertools
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -15,6 +16,9 @@ from receiver.database.migrate import migrate
 from receiver.database.partitions import ensure_weeks
 from receiver.database.pool import connect
 from tests.support import Database, run
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a run in the background: what it starts would ignore Ctrl-C too
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Debian's binaries in place of the wheel's: RECEIVER_TEST_POSTGRES=/usr/lib/postgresql/15/bin make test
 BINARIES = os.environ.get("RECEIVER_TEST_POSTGRES")

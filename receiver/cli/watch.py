@@ -12,6 +12,7 @@ from rich.text import Text
 
 from receiver.cli.filter_options import STREAM, takes
 from receiver.cli.lookup import the_id
+from receiver.cli.pipe import end_with_the_pipe
 from receiver.cli.tables import message_panel, plain, state_text
 from receiver.cli.times import HELP, in_seconds, moment
 from receiver.client import CannotResume, Client
@@ -84,6 +85,7 @@ def tail(
     if since is not None and "id" in filters:
         raise typer.BadParameter("--since does not go with --id: `receiver show ID` tells what became of one")
     console = Console(highlight=False)
+    end_with_the_pipe()
     try:
         with Client.from_environment() as client:
             for change in _changes(client, filters, since, from_id):

@@ -86,7 +86,7 @@ class Slices:
         if self._width is None:
             return LEAST
         now = datetime.now(UTC)
-        newest = now if below == GREATEST else min(born_at(below), now)
+        newest = now if below >= first_id_at(now) else born_at(below)  # an id of somebody else's may be of any time
         return first_id_at(newest - self._width)
 
     def took(self, seconds: float) -> None:

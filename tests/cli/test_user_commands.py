@@ -154,7 +154,10 @@ class Tail:
 
     def interrupt(self) -> int:
         self.process.send_signal(signal.SIGINT)
-        return self.process.wait(20)
+        try:
+            return self.process.wait(20)
+        finally:
+            self.process.kill()
 
 
 def test_tail_prints_what_was_and_what_comes_until_ctrl_c(
@@ -229,7 +232,10 @@ def test_an_export_that_is_killed_goes_on(
         with subprocess.Popen([*receiver_command(), *asked], env=stuck, stderr=subprocess.PIPE) as process:
             eventually(lambda: proxy.cuts >= 2, seconds=30)
             process.send_signal(signal.SIGINT)
-            assert process.wait(20) == 130
+            try:
+                assert process.wait(20) == 130
+            finally:
+                process.kill()
             assert process.stderr is not None
             assert b"--resume" in process.stderr.read()
     assert not file.exists()
@@ -251,7 +257,10 @@ def test_a_pipe_that_closes_is_no_error(variables: dict[str, str], messages: lis
         assert process.stderr is not None
         process.stdout.readline()
         process.stdout.close()
-        assert process.wait(30) in (0, 1)  # what it wrote before may fit into the pipe
+        try:
+            assert process.wait(30) in (0, 1)  # what it wrote before may fit into the pipe
+        finally:
+            process.kill()
         assert process.stderr.read() == b""
 
 

@@ -76,7 +76,10 @@ class Reader:
         return read.more
 
     async def all_there_is(self) -> None:
-        """Up to the present."""
+        """Up to the present: to the end of the window that it is in, and all of the next one."""
+        assert self.position is not None
+        while self.position.before is not None:
+            await self.step()
         while await self.step():
             pass
 

@@ -75,6 +75,15 @@ def test_an_export_goes_on_behind_the_message_that_it_is_told(
         assert [json.loads(line)["id"] for line in rest] == everything[at + 1 :]
 
 
+def test_behind_an_id_of_any_time_there_is_what_is_older(exporter: tuple[Receiver, httpx2.Client, list[Made]]) -> None:
+    _, api, made = exporter
+    future, past = "f5197015-c49a-4bd2-91f7-ff421b1c91cd", "00000000-0000-7000-8000-000000000000"
+    behind = api.get("/v1/messages/export", params={"after": future})
+    assert [json.loads(line)["id"] for line in behind.text.splitlines()] == mine(made)
+    nothing = api.get("/v1/messages/export", params={"after": past})
+    assert (nothing.status_code, nothing.text) == (200, "")
+
+
 def test_csv_has_the_documented_columns_and_is_chosen_by_accept_too(
     exporter: tuple[Receiver, httpx2.Client, list[Made]],
 ) -> None:
