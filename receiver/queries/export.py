@@ -58,6 +58,8 @@ class Pages:
                 async with self._pool.acquire() as connection:
                     if not begun:
                         floor, begun = max(floor, await search.oldest(connection) or GREATEST), True
+                        if below <= floor:
+                            return
                     low = max(floor, slices.begin(below))
                     filters = replace(self._filters, from_id=low, to_id=below, position=None)
                     began = time.monotonic()
