@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import asyncpg
 
+from receiver import metrics
 from receiver.errors import DatabaseError
 
 # In quotes: asyncpg's classes are generic for the type checker only.
@@ -124,6 +125,9 @@ class Pools:
         """One more lazy pool."""
         pool = await lazy_pool(self._dsn, name, size, writer=writer, resets=resets)
         self._pools.append(pool)
+        metrics.POOL_LIMIT.labels(name).set(size)
+        metrics.POOL_CONNECTIONS.labels(name, "idle").set_function(pool.get_idle_size)
+        metrics.POOL_CONNECTIONS.labels(name, "busy").set_function(lambda: pool.get_size() - pool.get_idle_size())
         return pool
 
     async def close(self) -> None:

@@ -3,16 +3,20 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from types import MappingProxyType
 from typing import NamedTuple
 
 import asyncpg
 
 from receiver import metrics
 from receiver.ids import MessageId, TenantId, born_at
-from receiver.messages.lattice import NEGATIVE_STATES, Channel, State
+from receiver.messages.lattice import NEGATIVE_STATES, POSITIVE_STATES, Channel, State
 from receiver.messages.told import Feed
 
 ISSUED = 1
+BEFORE = frozenset({None, State.QUEUED, State.UNCERTAIN, State.ACCEPTED})  # states of what was not handed on yet
+OLD_NEWS = frozenset({Feed.IMPORT, Feed.REPLAY})  # times of another day: they would be taken for delays of today
+NOBODY: Mapping[MessageId | None, datetime] = MappingProxyType({})
 
 # An enum's own look-up takes ten times as long, and there are three in each change.
 _STATES: dict[int | None, State | None] = {None: None, **{int(state): state for state in State}}
@@ -50,31 +54,55 @@ def change_of(row: asyncpg.Record) -> Change:
     )
 
 
+@metrics.harmless
 def count(
     changes: Iterable[Change],
     feed: Feed,
     tenants: Mapping[TenantId, str],
     codes: Mapping[bytes, str],
     classes: Mapping[int, str],
+    submitted: Mapping[MessageId | None, datetime] = NOBODY,
 ) -> None:
-    """Adds committed changes to the metrics; `codes` gives the bounded code of each reason that is at hand."""
-    moved = [change for change in changes if change.new is not None and change.new != change.old]
-    for (on, into, of), number in Counter((c.channel, c.new, c.tenant) for c in moved if c.new is not None).items():
+    """Adds committed changes to the metrics: labels are looked up once a kind, not once a message.
+
+    `codes` gives the bounded code of each reason that is at hand, `submitted` when a push says that a message went on.
+    """
+    known = [change for change in changes if change.new is not None]
+    moved = [change for change in known if change.new != change.old]
+    for (on, into, of), number in Counter((c.channel, c.new, c.tenant) for c in moved).items():
+        assert into is not None
         metrics.MESSAGES.labels(on.word, into.word, tenants.get(of, "unknown"), feed.word).inc(number)
-    delays: defaultdict[Channel, list[float]] = defaultdict(list)
-    for change in moved:
-        if change.new in NEGATIVE_STATES:
-            code = codes.get(change.reason_key or b"", "other")
-            failure_class = classes.get(change.reason_class or 0, "unknown")
-            tenant = tenants.get(change.tenant, "unknown")
-            metrics.FAILURES.labels(change.channel.word, code, failure_class, tenant, feed.word).inc()
-        elif change.new is State.DELIVERED and change.delivered_at is not None:
-            since = change.accepted_at
-            if since is None and change.origin == ISSUED:  # delivered before the platform answered
-                since = born_at(change.message_id)
-            if since is not None:
-                delays[change.channel].append(max((change.delivered_at - since).total_seconds(), 0.0))
-    for channel, seconds in delays.items():
-        observe = metrics.DELIVERY.labels(channel.word).observe
-        for delay in seconds:
-            observe(delay)
+    failed = Counter((c.channel, c.reason_key, c.reason_class, c.tenant) for c in moved if c.new in NEGATIVE_STATES)
+    for (on, reason, of_class, of), number in failed.items():
+        words = codes.get(reason or b"", "other"), classes.get(of_class or 0, "unknown"), tenants.get(of, "unknown")
+        metrics.FAILURES.labels(on.word, *words, feed.word).inc(number)
+    if feed is Feed.ANSWER:
+        accepted = {c.message_id: c for c in known if c.accepted_at is not None and c.origin == ISSUED}
+        _take(metrics.ACCEPTED_SECONDS, tenants, ((c, born_at(c.message_id), c.accepted_at) for c in accepted.values()))
+    elif submitted:
+        went_on = [c for c in moved if c.old in BEFORE]
+        _take(metrics.SUBMITTED_SECONDS, tenants, ((c, since(c), submitted.get(c.message_id)) for c in went_on))
+    if feed not in OLD_NEWS:
+        came = (c for c in moved if c.new in POSITIVE_STATES and c.old not in POSITIVE_STATES)
+        _take(metrics.DELIVERY, tenants, ((c, since(c), c.delivered_at) for c in came))
+
+
+def since(change: Change) -> datetime | None:
+    """When the platform had it: as it said, or the birth of one of ours that was heard of before the answer came."""
+    if change.accepted_at is None and change.origin == ISSUED:
+        return born_at(change.message_id)
+    return change.accepted_at
+
+
+def _take(
+    times: metrics.Times,
+    tenants: Mapping[TenantId, str],
+    spans: Iterable[tuple[Change, datetime | None, datetime | None]],
+) -> None:
+    """Observes how long it was from one time to the other, of those changes that have both."""
+    kinds: defaultdict[tuple[Channel, TenantId], list[float]] = defaultdict(list)
+    for change, begin, end in spans:
+        if begin is not None and end is not None:
+            kinds[change.channel, change.tenant].append((end - begin).total_seconds())
+    for (channel, tenant), seconds in kinds.items():
+        times.labels(channel.word, tenants.get(tenant, "unknown")).take(seconds)

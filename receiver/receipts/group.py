@@ -47,7 +47,7 @@ class Stored:
         """Adds it to the metrics, once it is committed."""
         for receipts, rejects, applied in self.parts:
             metrics.GROUP.observe(len(receipts) + len(rejects))
-            count_group(feed, tenants, receipts, applied.results, rejects, applied.changes)
+            count_group(feed, tenants, receipts, applied, rejects)
 
 
 async def store(
@@ -161,7 +161,8 @@ class _Parts:
         digest = Digest(told.fingerprint)
         reject = Reject(told.tenant, digest, REFUSED, reason, told.raw, "{}", told.received_at, told.submission_id)
         await self._apply((), [reject])
-        log.error("receipt_refused_by_database", extra={"reason": reason})
+        candidate = str(told.candidate) if told.candidate else None
+        log.error("receipt_refused_by_database", extra={"reason": reason, "message_id": candidate})
 
 
 def is_the_receipts_fault(error: Exception) -> bool:

@@ -19,7 +19,7 @@ from receiver.messages.lattice import State
 from receiver.messages.store import MERGED_MEANWHILE, MOST_TRIES, may_try_again
 from receiver.messages.told import Feed, Told
 from receiver.receipts import quarantine
-from receiver.receipts.apply import apply_once
+from receiver.receipts.apply import Applied, apply_once
 from receiver.receipts.counting import count_group
 from receiver.receipts.group import GROUP, NOT_THE_RECEIPT
 from receiver.receipts.quarantine import APPLIED, NOT_APPLIED, PARTLY, Place, place_of
@@ -90,8 +90,9 @@ async def replay(
     for group in groups(reading.receipts):
         tried = await _transaction(connection, group, keep=not dry_run)
         if not dry_run:
-            done = [(o.told, o.result) for o in tried.outcomes if o.told is not None and o.result in IN_THE_BOOKS]
-            count_group(Feed.REPLAY, names, [t for t, _ in done], [r for _, r in done], (), tried.changes)
+            done = [o for o in tried.outcomes if o.told is not None and o.result in IN_THE_BOOKS]
+            applied = Applied([o.result for o in done], tried.changes, [o.message_id for o in done])
+            count_group(Feed.REPLAY, names, [o.told for o in done if o.told is not None], applied, ())
         outcomes += tried.outcomes
         changes += tried.changes
     made = Replay(place_of(row), dry_run, believe, outcomes, changes)

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import random
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -121,8 +122,12 @@ class Caller:
             return EXPIRED
         if isinstance(prepared, Answer):
             return prepared
+        name, began = self._name(work.claim.lane), time.perf_counter()
         answer = await self._client.send(prepared.base_url, prepared.credentials, work.load.api, prepared.call)
-        metrics.SUBMISSIONS.labels(answer.outcome.value, self._name(work.claim.lane)).inc()
+        metrics.PLATFORM_CALLS.labels(name).observe(time.perf_counter() - began)
+        metrics.SUBMISSIONS.labels(answer.outcome.value, name).inc()
+        if answer.trouble is Trouble.THROTTLED:
+            metrics.THROTTLED.labels(name).inc()
         self._note(work.claim.lane, answer)
         return answer
 
@@ -220,7 +225,8 @@ class Caller:
             return
         name, why = self._name(lane), answer.code or answer.description
         if lane not in self.unreachable:
-            extra = {"tenant": name, "code": answer.code, "detail": answer.description}
+            # with a code the description is the platform's, which may quote what was sent
+            extra = {"tenant": name, "code": answer.code, "reason": None if answer.code else answer.description}
             log.warning("platform_trouble", extra=extra)
         self.unreachable[lane] = f"the platform can't be reached or puts us off (tenant {name}): {why}"
 

@@ -143,7 +143,8 @@ class DropInDoor:
             code = envelope.INVALID_JSON if problem.code == "not_json" else envelope.INVALID
             reply = Reply(200 if problem.status == 400 else problem.status, envelope.refusal(code, problem.title))
         except (asyncpg.PostgresError, *NOT_THERE) as error:
-            log.warning("database_away", extra={"reason": type(error).__name__, "door": request.url.path})
+            door = getattr(request.scope.get("route"), "path", None)
+            log.warning("database_away", extra={"reason": type(error).__name__, "door": door})
             # nothing was sent that was not committed; a 503 is what a balancer understands
             return Response(envelope.refusal(envelope.FAULT), 503, {"retry-after": "5"}, "application/json")
         more = idempotency.REPLAYED if reply.replayed else {}
@@ -182,7 +183,7 @@ class DropInDoor:
             async with self._pool.acquire() as connection:
                 await idempotency.keep_answer(connection, batch_id, answer.status, answer.body)
         except (asyncpg.PostgresError, *NOT_THERE) as error:
-            log.warning("answer_not_stored", extra={"reason": type(error).__name__})
+            log.warning("answer_not_stored", extra={"reason": type(error).__name__, "batch_id": str(batch_id)})
 
     async def _accept(self, tenant: TenantId, request: Request, key: IdempotencyKey | None) -> Accepted | Earlier:
         """Commits the messages, claimed by this process: nobody else sends them."""

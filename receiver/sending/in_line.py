@@ -145,7 +145,8 @@ class InLine:
         try:
             await self._settler.settle(Done(claim, load, answer, self._clock()))
         except (asyncpg.PostgresError, *NOT_THERE) as error:
-            log.warning("answer_not_stored", extra={"reason": type(error).__name__})
+            extra = {"reason": type(error).__name__, "submission_id": str(claim.submission_id)}
+            log.warning("answer_not_stored", extra=extra)
 
 
 def last_word(answer: Answer) -> Answer:

@@ -75,7 +75,11 @@ insert into attempt (submission_id, number, at, outcome, http_status, code, desc
 select * from unnest($1::uuid[], $2::smallint[], $3::timestamptz[], $4::text[], $5::smallint[], $6::text[], $7::text[])
 on conflict do nothing
 """
-DEPTH = "select tenant, sum(message_count)::bigint as messages from outbox group by tenant"
+# An id's text sorts by the time of its birth; before Postgres 18 there is no least of uuids.
+DEPTH = """
+select tenant, sum(message_count)::bigint as messages, min(submission_id::text collate "C")::uuid as oldest
+  from outbox group by tenant
+"""
 
 MOST_ENTRIES_A_CALL = 1_000
 

@@ -1,5 +1,6 @@
 """The doors of those who send: three ways to send, one to record what was sent elsewhere, one to cancel."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -38,6 +39,8 @@ from receiver.sending.recorded import check_sent, record
 from receiver.sending.request import Request, check
 from receiver.targets import refused_target
 from receiver.web import FieldError, JsonResponse, Problem, read_body
+
+log = logging.getLogger("receiver.sending")
 
 __all__ = ["OPERATIONS", "SendingDoor"]
 
@@ -114,6 +117,9 @@ class SendingDoor:
             len(accepted.messages)
         )
         self._wake()
+        (first, _), number = accepted.messages[0], len(accepted.messages)
+        extra = {"tenant": name, "batch_id": str(accepted.batch_id), "message_id": str(first), "messages": number}
+        log.debug("batch_accepted", extra=extra)
         messages = _queued([(identity, asked.value, asked.correlationid) for identity, asked in accepted.messages])
         return JsonResponse(way.answer(str(accepted.batch_id), messages), 202)
 

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from receiver import metrics
 from receiver.access.tenants import Tenants
 from receiver.database.pool import Pool
+from receiver.ids import born_at
 from receiver.platform.wire import Answer, AnswerItem, Outcome
 from receiver.sending import claims, lanes, outbox
 from receiver.sending.caller import Caller, Work
@@ -54,10 +55,13 @@ class Tidying:
         async with self._pool.acquire() as connection:
             found = await claims.claim_abandoned(connection, self._clock(), MOST_AT_ONCE, self._lease)
             loads = await claims.load(connection, [c.submission_id for c in found]) if found else []
-            depths = {row["tenant"]: row["messages"] for row in await connection.fetch(outbox.DEPTH)}
+            depths = {row["tenant"]: row for row in await connection.fetch(outbox.DEPTH)}
             held_up = await lanes.in_trouble(connection)
         for tenant, name in self._tenants.names.items():
-            metrics.OUTBOX.labels(name).set(depths.get(tenant, 0))
+            depth = depths.get(tenant)
+            metrics.OUTBOX.labels(name).set(depth["messages"] if depth else 0)
+            waits = (self._clock() - born_at(depth["oldest"])).total_seconds() if depth else 0.0
+            metrics.OUTBOX_OLDEST.labels(name).set(max(waits, 0.0))
         self._show(held_up)
         if len(found) == MOST_AT_ONCE:
             self._last = None

@@ -21,6 +21,7 @@ from receiver.messages.store import MOST_TRIES, may_try_again
 from receiver.messages.told import Feed
 from receiver.upkeep import awaiting, completeness, learning
 from receiver.upkeep.awaiting import Fence
+from receiver.upkeep.rounds import round_until_closed
 from receiver.upkeep.sweeping import give_up
 from receiver.waits import Waits
 
@@ -76,7 +77,8 @@ class Awaiter:
                 due = self._measure_at = self._learn_at = 0.0
                 completeness.hide()
             elif began >= due:
-                more, due = await self._round_until_closed(), time.monotonic() + EVERY_SECONDS
+                more = await round_until_closed(self._round(), self._closing, given_up=False)
+                due = time.monotonic() + EVERY_SECONDS
                 if more:
                     due, wait = 0.0, min(max((time.monotonic() - began) * REST, PAUSE_SECONDS), EVERY_SECONDS)
             with contextlib.suppress(TimeoutError):
@@ -87,20 +89,6 @@ class Awaiter:
     async def close(self) -> None:
         """Ends the waiting, and gives up what is in hand: the next round does it again."""
         self._closing.set()
-
-    async def _round_until_closed(self) -> bool:
-        round_, closing = asyncio.create_task(self._round()), asyncio.create_task(self._closing.wait())
-        try:
-            await asyncio.wait({round_, closing}, return_when=asyncio.FIRST_COMPLETED)
-            if round_.done():
-                return round_.result()
-            round_.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await round_
-            return False
-        finally:
-            round_.cancel()
-            closing.cancel()
 
     async def _round(self) -> bool:
         """One round, whatever comes of it; returns whether the next should be soon."""
@@ -147,7 +135,7 @@ class Awaiter:
         async with self._pool.acquire() as connection:
             figures = await completeness.measure(connection, self._now())
         if self._held() and not self._closing.is_set():
-            completeness.show(figures, self._behind)
+            completeness.show(figures, self._tenants, self._behind)
 
     async def _learn_and_measure(self) -> None:
         if time.monotonic() >= self._learn_at:

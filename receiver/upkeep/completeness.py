@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from receiver import metrics
 from receiver.database.pool import Connection
+from receiver.ids import TenantId
 from receiver.messages.lattice import Channel
 
 PAST = timedelta(hours=24)  # the cohorts of the completeness
@@ -18,8 +19,9 @@ select channel, sum(pushed)::float8 as pushed, sum(pushed + missed)::float8 as f
 """
 AWAITED = "select count(*) from (select from awaited limit 1000000) a"
 OVERDUE = """
-select o.channel, count(*) as messages
-  from (select channel from awaited where overdue_at <= $1 order by overdue_at desc limit $2) o group by o.channel
+select o.tenant, o.channel, count(*) as messages
+  from (select tenant, channel from awaited where overdue_at <= $1 order by overdue_at desc limit $2) o
+ group by o.tenant, o.channel
 """
 # Those of weeks that were dropped, some thousands at a time.
 TRIM = """
@@ -36,7 +38,7 @@ class Figures(NamedTuple):
 
     ratios: Mapping[Channel, float]
     awaited: int
-    overdue: Mapping[Channel, int]
+    overdue: Mapping[tuple[TenantId, Channel], int]
 
 
 async def measure(connection: Connection, now: datetime) -> Figures:
@@ -46,7 +48,7 @@ async def measure(connection: Connection, now: datetime) -> Figures:
     return Figures(
         {Channel(row["channel"]): row["pushed"] / row["found"] for row in pushed},
         int(await connection.fetchval(AWAITED)),
-        {Channel(row["channel"]): row["messages"] for row in overdue},
+        {(TenantId(row["tenant"]), Channel(row["channel"])): row["messages"] for row in overdue},
     )
 
 
@@ -55,14 +57,16 @@ async def trim(connection: Connection) -> bool:
     return not str(await connection.execute(TRIM)).endswith(" 0")
 
 
-def show(figures: Figures, behind: timedelta | None) -> None:
+def show(figures: Figures, tenants: Mapping[TenantId, str], behind: timedelta | None) -> None:
     """Sets the gauges. A channel of which nothing is known has no series."""
     metrics.PUSH_COMPLETENESS.clear()
     for channel, ratio in figures.ratios.items():
         metrics.PUSH_COMPLETENESS.labels(channel.word).set(ratio)
     metrics.OVERDUE.clear()
-    for channel in {*figures.ratios, *figures.overdue}:
-        metrics.OVERDUE.labels(channel.word).set(figures.overdue.get(channel, 0))
+    known = {*figures.overdue, *((tenant, channel) for tenant in tenants for channel in figures.ratios)}
+    for tenant, channel in known:
+        overdue = figures.overdue.get((tenant, channel), 0)
+        metrics.OVERDUE.labels(tenants.get(tenant, "unknown"), channel.word).set(overdue)
     metrics.AWAITED.set(figures.awaited)
     metrics.WALK_BEHIND.set(math.nan if behind is None else behind.total_seconds())
 

@@ -15,6 +15,8 @@ from receiver.database.leases import LOOK_SECONDS
 from receiver.database.pool import NOT_THERE, Pool
 from receiver.upkeep import folding
 from receiver.upkeep.folding import Step, Unsettled
+from receiver.upkeep.outcomes import Outcomes
+from receiver.upkeep.rounds import round_until_closed
 
 log = logging.getLogger("receiver.upkeep")
 
@@ -27,7 +29,8 @@ LEAST = 1_000  # changes of a step on a disk that is too slow for more
 class Folder:
     """A step about every second, and soon again while there is more. Any number of processes may; one at a time does.
 
-    `held` says whether the duty is this process's now; `now` is the clock by which it is behind.
+    `held` says whether the duty is this process's now; `now` is the clock by which it is behind. `outcomes` counts what
+    each step has added up, once it is committed.
     """
 
     def __init__(
@@ -35,8 +38,9 @@ class Folder:
         pool: Pool,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         held: Callable[[], bool] = lambda: True,
+        outcomes: Outcomes | None = None,
     ) -> None:
-        self._pool, self._now, self._held = pool, now, held
+        self._pool, self._now, self._held, self._outcomes = pool, now, held, outcomes
         self._closing = asyncio.Event()
         self._most = folding.MOST
         self._at: datetime | None = None
@@ -50,7 +54,7 @@ class Folder:
             if not self._held():
                 self._at = None
             else:
-                more = await self._round_until_closed()
+                more = await round_until_closed(self._round(), self._closing, given_up=False)
                 took = time.monotonic() - began
                 wait = took * REST_BEHIND if more else min(max(took * REST, EVERY_SECONDS), LAST_SECONDS)
             with contextlib.suppress(TimeoutError):
@@ -69,8 +73,10 @@ class Folder:
     async def once(self) -> Step | None:
         """One step; a count of everything where the database came from another cluster. None: another process folds."""
         async with self._pool.acquire() as connection:
+            if self._outcomes is not None:
+                await self._outcomes.begin(connection, self._now())
             try:
-                step = await folding.fold(connection, self._most)
+                step = await folding.fold(connection, self._most, self._outcomes.senders.all if self._outcomes else None)
             except Unsettled:
                 log.warning("statistics_recounting", extra={"reason": "restored into another cluster"})
                 step = await folding.recount(connection)
@@ -80,21 +86,9 @@ class Folder:
         if step is not None:
             self._at = step.at
             metrics.STATISTICS_CHANGES.inc(step.changes)
+            if self._outcomes is not None:
+                self._outcomes.count(step.moved)
         return step
-
-    async def _round_until_closed(self) -> bool:
-        round_, closing = asyncio.create_task(self._round()), asyncio.create_task(self._closing.wait())
-        try:
-            await asyncio.wait({round_, closing}, return_when=asyncio.FIRST_COMPLETED)
-            if round_.done():
-                return round_.result()
-            round_.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await round_
-            return False
-        finally:
-            round_.cancel()
-            closing.cancel()
 
     async def _round(self) -> bool:
         """One step, whatever comes of it; returns whether the next should be soon."""

@@ -1,14 +1,17 @@
-"""The change log added up into `cohort` and `cohort_lag`, in SQL: what one snapshot sees and an earlier one did not.
+"""The change log added up into `cohort_state` and `cohort_lag`: what one snapshot sees and an earlier one did not.
 
 Adding up and remembering how far it came are one transaction, and the row of `folded` is locked first: each change
 counts once, whoever folds or dies. docs/decisions/0021-statistics.md
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from receiver.database.pool import Connection
 from receiver.ids import first_id_at
+from receiver.messages.cells import COLUMNS, DIGITS, NAMES
+from receiver.upkeep.outcomes import Moved
 
 MOST = 50_000  # changes of one step: less than half a second
 FEW = 200  # transactions of 256 receipts at most: no need to look how many changes they wrote
@@ -41,7 +44,7 @@ select c.xid::text::bigint as xid, c.at from change c
 
 # What $1 did not see began later, or was in flight then: two looks into the index by xid, whatever else is old.
 _COLUMNS = """message_id, tenant, origin, channel, country, old_state, new_state, old_class, new_class, old_conflict,
-            new_conflict, old_lags, new_lags, told_lag, old_carrier, new_carrier"""
+            new_conflict, old_lags, new_lags, told_lag, old_carrier, new_carrier, feed"""
 LONGEST = 128  # characters of a sender or a template: the key of a row must fit into an index
 SEEN = f"""
   select floor(minted_v1(c.message_id) / 3600)::bigint as hour, c.tenant, c.origin, c.channel,
@@ -54,7 +57,7 @@ SEEN = f"""
          case when c.origin = 2 or c.old_state is null then 0 else coalesce(c.old_lags, 0) end as old_lags,
          case when c.origin = 2 or c.new_state is null then 0 else coalesce(c.new_lags, 0) end as new_lags,
          c.told_lag, nullif(c.old_carrier, '') as old_carrier, nullif(c.new_carrier, '') as new_carrier,
-         left(nullif(m.sender, ''), {LONGEST}) as sender, left(nullif(m.template, ''), {LONGEST}) as template
+         left(nullif(m.sender, ''), {LONGEST}) as sender, left(nullif(m.template, ''), {LONGEST}) as template, c.feed
     from (
       (select {_COLUMNS} from change i
         where i.xid >= pg_snapshot_xmax($1::text::pg_snapshot) and i.xid < pg_snapshot_xmax($2::text::pg_snapshot)
@@ -103,7 +106,8 @@ _OF_CARRIER = ", ".join(
 )
 _BASE = "s.hour, s.tenant, s.origin, s.channel, s.country"
 _OLD, _NEW = "s.old_state, s.old_class, s.old_conflict", "s.new_state, s.new_class, s.new_conflict"
-_COUNTED = f"""select {_BASE}, {{0}} as side, {{1}} as old_value, {{2}} as new_value, {_OLD}, {_NEW}, count(*) as n
+_COUNTED = f"""select {_BASE}, {{0}} as side, {{1}} as old_value, {{2}} as new_value, {_OLD}, {_NEW},
+         count(*)::integer as n
     from seen s
    where ({_OLD}, {{1}}) is distinct from ({_NEW}, {{2}}) and {{3}} group by {_BASE}, 7, 8, {_OLD}, {_NEW}"""
 # Of each hour and day, and of all countries together beside each one, as far as their week is kept.
@@ -114,8 +118,9 @@ _SPREAD = """
      and date_trunc('week', w.at at time zone 'UTC')::date = any(array(select k.starts_on from week k))
 """
 KEY = "tenant, hours, side, value, at, channel, country, origin"
-_CLASSES = [f"c{n}" for n in range(16)]
-_SUMS = ", ".join(f"coalesce(sum(c.n) filter (where c.class & 15 = {n}), 0)::integer" for n in range(16))
+_SUM = "coalesce(sum(v.n) filter (where v.place = {0}), 0)::integer"
+_SUMS = ", ".join(_SUM.format(column.state * 8 + column.code_class) for column in COLUMNS)
+_ONE = f"('1e' || {DIGITS} * k.class)::numeric"  # of a class, in a number of cohort_lag
 ADD_UP = f"""
 with seen as materialized ({{seen}}),
 counted as (
@@ -125,27 +130,27 @@ counted as (
   union all {_COUNTED.format(3, "s.old_carrier", "s.new_carrier", "coalesce(s.old_carrier, s.new_carrier) is not null")}
 ),
 messages as (
-  insert into cohort as t ({KEY}, state, class, conflict, messages)
-  select c.tenant, w.hours, e.side, v.value, w.at, c.channel, e.country, c.origin, v.state, v.class,
-         v.conflict, sum(v.n)
+  insert into cohort_state as t ({KEY}, conflict, {", ".join(NAMES)})
+  select c.tenant, w.hours, e.side, v.value, w.at, c.channel, e.country, c.origin, v.conflict, {_SUMS}
     from counted c
-   cross join lateral (values (c.old_value, c.old_state, c.old_class, c.old_conflict, -c.n),
-                              (c.new_value, c.new_state, c.new_class, c.new_conflict, c.n))
-         v(value, state, class, conflict, n)
-   {_SPREAD} and v.state is not null and v.value is not null
-   group by 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11 having sum(v.n) <> 0
-   order by 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11
-  on conflict ({KEY}, state, class, conflict) do update set messages = t.messages + excluded.messages
+   cross join lateral (values (c.old_value, c.old_state * 8 + c.old_class, c.old_conflict, -c.n),
+                              (c.new_value, c.new_state * 8 + c.new_class, c.new_conflict, c.n))
+         v(value, place, conflict, n)
+   {_SPREAD} and v.place is not null and v.value is not null
+   group by 1, 2, 3, 4, 5, 6, 7, 8, 9
+   order by 1, 2, 3, 4, 5, 6, 7, 8, 9
+  on conflict ({KEY}, conflict) do update
+     set {", ".join(f"{name} = t.{name} + excluded.{name}" for name in NAMES)}
 ),
 lagged as (
-  select {_BASE}, e.side, e.value, k.kind, k.class, sum(k.n) as n
+  select {_BASE}, e.side, e.value, k.kind, sum(k.n) * {_ONE} as counts
     from seen s
    cross join lateral (values {_KINDS}, (4, s.told_lag, 1)) k(kind, class, n)
    cross join lateral (values (0, ''), (1, s.sender), (2, s.template)) e(side, value)
    where (s.old_lags <> s.new_lags or s.told_lag is not null) and k.class > 0 and e.value is not null
    group by {_BASE}, e.side, e.value, k.kind, k.class
   union all
-  select {_BASE}, 3, k.value, k.kind, k.class, sum(k.n)
+  select {_BASE}, 3, k.value, k.kind, sum(k.n) * {_ONE}
     from seen s
    cross join lateral (values {_OF_CARRIER}, (s.new_carrier, 4, s.told_lag, 1)) k(value, kind, class, n)
    where coalesce(s.old_carrier, s.new_carrier) is not null and k.class > 0 and k.value is not null
@@ -153,18 +158,27 @@ lagged as (
    group by {_BASE}, k.value, k.kind, k.class
 ),
 lags as (
-  insert into cohort_lag as t ({KEY}, kind, block, {", ".join(_CLASSES)})
-  select c.tenant, w.hours, e.side, c.value, w.at, c.channel, e.country, c.origin, c.kind, c.class >> 4, {_SUMS}
-    from lagged c {_SPREAD} and c.n <> 0
-   group by 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
-   order by 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
-  on conflict ({KEY}, kind, block) do update
-     set {", ".join(f"{name} = t.{name} + excluded.{name}" for name in _CLASSES)}
+  insert into cohort_lag as t ({KEY}, kind, counts)
+  select c.tenant, w.hours, e.side, c.value, w.at, c.channel, e.country, c.origin, c.kind, sum(c.counts)
+    from lagged c {_SPREAD} and c.counts <> 0
+   group by 1, 2, 3, 4, 5, 6, 7, 8, 9
+   order by 1, 2, 3, 4, 5, 6, 7, 8, 9
+  on conflict ({KEY}, kind) do update set counts = t.counts + excluded.counts
 )
 """
+# What was read comes back: what moved of ours, as `outcomes` counts it, and in one row without a tenant all else. Senders
+# that have no label ($5) are one: there may be as many as messages. What we read anew (6: own) is no news.
 FOLD = f"""{ADD_UP.format(seen=SEEN)},
 done as (update folded set snapshot = $2::text::pg_snapshot, at = $4)
-select count(*) from seen
+select m.tenant, m.channel, m.country, m.sender, m.feed, m.hour, m.old_state, m.new_state, count(*) as n
+  from seen s
+  left join lateral (
+    select s.tenant, s.channel, s.country, s.feed,
+           case when $5::text[] is null or s.sender is null or s.sender = any($5) then s.sender else '' end as sender,
+           case when s.feed = 2 then s.hour end as hour, s.old_state, s.new_state
+     where s.origin = 1 and s.new_state is distinct from s.old_state and s.new_state > 5
+       and (s.feed is distinct from 6 or s.new_state = 30)) m on true
+ group by 1, 2, 3, 4, 5, 6, 7, 8
 """
 COUNT = "select count(*) from seen"
 COUNT_STANDING, COUNT_TOLD = ADD_UP.format(seen=STANDING) + COUNT, ADD_UP.format(seen=TOLD) + COUNT
@@ -198,12 +212,13 @@ class Step:
     changes: int
     at: datetime
     more: bool
+    moved: Sequence[Moved] = ()
 
 
-async def fold(connection: Connection, most: int = MOST) -> Step | None:
+async def fold(connection: Connection, most: int = MOST, senders: Sequence[str] | None = None) -> Step | None:
     """Adds up what has come into the log, `most` changes or one transaction's more. None: another process does.
 
-    Raises Unsettled, and what Postgres says: then nothing was done.
+    With `senders`, only these are told by name in what moved. Raises Unsettled, and what Postgres says: then nothing was done.
     """
     async with connection.transaction():
         await connection.execute(BY_INDEX)
@@ -220,8 +235,9 @@ async def fold(connection: Connection, most: int = MOST) -> Step | None:
             end = await connection.fetchrow(END_OF_STEP, before, snapshot, floor, most)
         if end is not None:
             snapshot, at = cut(snapshot, max(end["xid"], look["begin"] + 1)), min(end["at"], at)
-        changes = await connection.fetchval(FOLD, before, snapshot, floor, at)
-    return Step(changes, at, end is not None)
+        rows = await connection.fetch(FOLD, before, snapshot, floor, at, senders)
+    moved = [Moved(*row) for row in rows if row["tenant"] is not None]
+    return Step(sum(row["n"] for row in rows), at, end is not None, moved)
 
 
 def cut(snapshot: str, xid: int) -> str:
@@ -241,7 +257,7 @@ async def recount(connection: Connection) -> Step:
         assert stand is not None
         await connection.execute(LET_WRITERS.format(LONG_SECONDS))
         await connection.execute(TAKE)
-        for table in ("cohort", "cohort_lag"):
+        for table in ("cohort_state", "cohort_lag"):
             await connection.execute(EMPTY.format(table), timeout=LONG_SECONDS)
         messages = 0
         for row in await connection.fetch(WEEKS):

@@ -14,6 +14,7 @@ from receiver.database.leases import LOOK_SECONDS
 from receiver.database.pool import NOT_THERE, Pool
 from receiver.receipts import ledger
 from receiver.receipts.ledger import Count, WeekGone
+from receiver.upkeep.rounds import round_until_closed
 
 log = logging.getLogger("receiver.upkeep")
 
@@ -44,24 +45,10 @@ class LedgerKeeper:
     async def run(self) -> None:
         """Looks until closed whether it is time; a count that is under way then is abandoned."""
         while not self._closing.is_set():
-            await self._until_closed()
+            await round_until_closed(self.look(), self._closing, given_up=False)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_SECONDS):
                     await self._closing.wait()
-
-    async def _until_closed(self) -> None:
-        look, closing = asyncio.create_task(self.look()), asyncio.create_task(self._closing.wait())
-        try:
-            await asyncio.wait({look, closing}, return_when=asyncio.FIRST_COMPLETED)
-            if not look.done():
-                look.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await look
-                return
-            look.result()
-        finally:
-            look.cancel()
-            closing.cancel()
 
     async def look(self) -> bool:
         """Counts if it is ours to do and time for it; whether it did. What fails is logged, and tried again."""

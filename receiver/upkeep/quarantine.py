@@ -64,6 +64,7 @@ class QuarantineKeeper:
     def _leave_to_another(self) -> float:
         """Shows nothing of what another process measures. Returns when to begin, should the duty come here: at once."""
         self._show({})
+        metrics.QUARANTINE_LIMIT.set(metrics.UNKNOWN)
         return 0.0
 
     async def once(self) -> None:
@@ -77,6 +78,7 @@ class QuarantineKeeper:
                         await bounds.unlock(connection)
             self._show(await bounds.measure(connection))
             self._on_disk = await bounds.bytes_on_disk(connection)
+        metrics.QUARANTINE_LIMIT.set(self._most_bytes)
 
     async def close(self) -> None:
         """Ends the waiting."""

@@ -12,7 +12,7 @@ import asyncpg
 from receiver import metrics
 from receiver.access.tenants import Tenants
 from receiver.database.pool import NOT_THERE, Connection, Pool, is_away
-from receiver.ids import TenantId, new_id
+from receiver.ids import MessageId, TenantId, new_id
 from receiver.messages.store import may_try_again
 from receiver.messages.told import Feed
 from receiver.platform.apis import Api
@@ -131,7 +131,7 @@ class Reconciler:
             self._calls.discard(task)
             self._ended.set()
             if not task.cancelled() and (error := task.exception()) is not None:
-                log.error("poll_failed", extra={"reason": repr(error)}, exc_info=error)
+                log.error("poll_failed", extra={"reason": type(error).__name__}, exc_info=error)
 
         call.add_done_callback(ended)
 
@@ -199,7 +199,7 @@ class Reconciler:
                 if is_away(error):
                     raise
                 if len(joined) == 1:
-                    self._tell_refusal(error)
+                    self._tell_refusal(joined[0].message.id, error)
                     return
                 half = len(joined) // 2
                 await self._apply(connection, joined[:half])
@@ -222,9 +222,10 @@ class Reconciler:
         self._last_failure = reason
 
     @staticmethod
-    def _tell_refusal(error: asyncpg.PostgresError) -> None:
+    def _tell_refusal(message: MessageId, error: asyncpg.PostgresError) -> None:
         """An answer that the database does not take is not kept: the platform has it still."""
-        log.error("poll_refused_by_database", extra={"reason": f"{type(error).__name__} {error.sqlstate or ''}"})
+        reason = f"{type(error).__name__} {error.sqlstate or ''}".strip()
+        log.error("poll_refused_by_database", extra={"message_id": str(message), "reason": reason})
 
     @staticmethod
     def _tell_trouble(settings: Tenant, before: Result | None, now: Result | None) -> None:

@@ -15,6 +15,7 @@ from receiver.database import retention
 from receiver.database.leases import LOOK_SECONDS
 from receiver.database.pool import NOT_THERE, Connection, Pool
 from receiver.database.retention import InUse
+from receiver.upkeep.rounds import round_until_closed
 
 log = logging.getLogger("receiver.upkeep")
 
@@ -48,25 +49,12 @@ class RetentionKeeper:
                 due = 0.0
                 metrics.OLDEST_WEEK.set(math.nan)
             elif time.monotonic() >= due:
-                due = time.monotonic() + await self._round_until_closed()
+                # counting a week may take minutes: given up when we are closed, and the next round goes on
+                wait = await round_until_closed(self._round(), self._closing, AGAIN_SECONDS)
+                due = time.monotonic() + wait
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_SECONDS):
                     await self._closing.wait()
-
-    async def _round_until_closed(self) -> float:
-        """A round, given up when we are closed: counting a week may take minutes, and the next round goes on."""
-        round_, closing = asyncio.create_task(self._round()), asyncio.create_task(self._closing.wait())
-        try:
-            await asyncio.wait({round_, closing}, return_when=asyncio.FIRST_COMPLETED)
-            if not round_.done():
-                round_.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await round_
-                return AGAIN_SECONDS
-            return round_.result()
-        finally:
-            round_.cancel()
-            closing.cancel()
 
     async def _round(self) -> float:
         """One look, whatever comes of it; returns how many seconds until the next."""

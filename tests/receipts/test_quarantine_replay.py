@@ -51,8 +51,15 @@ def sample(name: str, **labels: str) -> float:
     return metrics.REGISTRY.get_sample_value(name, labels) or 0.0
 
 
+COUNTED = (
+    *(metrics.MESSAGES, metrics.FAILURES, metrics.RECEIPTS, metrics.UNKNOWN_STATUSES, metrics.RECEIPT_LAG),
+    *(metrics.ACCEPTED_SECONDS, metrics.SUBMITTED_SECONDS, metrics.DELIVERY),
+)
+
+
 def families() -> list[Metric]:
-    return list(metrics.REGISTRY.collect())
+    """What a replay could move; the rest of the process has figures that move by themselves."""
+    return [family for metric in COUNTED for family in metric.collect()]
 
 
 def test_a_body_that_an_older_reader_rejected_comes_to_its_message(database: Database) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from receiver.database.pool import Connection, connect, open_pool
+from receiver.messages.cells import counted
 from receiver.messages.lattice import NEGATIVE_STATES, State
 from receiver.upkeep.folder import Folder
 from receiver.upkeep.folding import Step
@@ -81,8 +82,8 @@ async def rolled_up(connection: Connection) -> "tuple[Counter[Key], Counter[Key]
     for row in await connection.fetch(COHORT):
         states[_cell(row, row["state"], row["class"], row["conflict"])] = row["messages"]
     for row in await connection.fetch(COHORT_LAG):
-        counts = {_cell(row, row["kind"], 16 * row["block"] + n): row[f"c{n}"] for n in range(16)}
-        lags.update({key: n for key, n in counts.items() if n})
+        counts = counted(int(row["counts"]))
+        lags.update({_cell(row, row["kind"], lag_class): n for lag_class, n in counts.items()})
     return states, lags
 
 

@@ -510,8 +510,8 @@ def test_what_waits_and_how_complete_the_push_was_is_shown(database: Database) -
         await worker.measure()
         assert shown() == {
             'receiver_push_completeness_ratio{channel="sms"}': "0.75",
-            'receiver_overdue_messages{channel="sms"}': "1.0",
-            'receiver_overdue_messages{channel="voice"}': "1.0",
+            'receiver_overdue_messages{channel="sms",tenant="default"}': "1.0",
+            'receiver_overdue_messages{channel="voice",tenant="default"}': "1.0",
             "receiver_awaited_messages": "2.0",
             "receiver_walk_behind_seconds": shown()["receiver_walk_behind_seconds"],
         }

@@ -101,7 +101,7 @@ def test_at_any_moment_what_is_folded_and_what_is_not_come_to_the_messages_that_
         await folded(database)
         connection = await connect(database.dsn, "tests")
         await assert_folded(connection)
-        sides = await connection.fetch("select distinct side from cohort order by 1")
+        sides = await connection.fetch("select distinct side from cohort_state order by 1")
         assert [row["side"] for row in sides] == [0, 1, 2, 3, 4]
         kinds = await connection.fetch("select distinct kind from cohort_lag order by 1")
         assert [row["kind"] for row in kinds] == [2, 3, 4]
