@@ -15,6 +15,7 @@ from receiver.ids import QuickUUID, SubmissionId
 _VERSION = 1
 _MAC_BYTES = 16
 _LONGEST = 160
+PROBE = ".probe"  # whose token the receiver's own probe has; no tenant can be named so
 MOST_KNOWN = 8_192  # good tokens that are read without looking: of 400 bytes each, 3 MB
 
 

@@ -31,6 +31,7 @@ CHECKS: Sequence[Check] = (
     Check("disk space", disk.disk_space),
     Check("public address", outside.public_url, seconds=10),
     Check("certificate", outside.certificate, seconds=10),
+    Check("self-probe", work.probes, database=True),
     Check("platform", outside.platform, seconds=22),
     Check("outside clock", outside.outside_clock, seconds=10),
 )

@@ -32,10 +32,17 @@ select t.name as tenant, q.reason, count(*) as bodies
  where q.last_at > now() - interval '1 day' and q.replay_result is distinct from 'applied'
  group by 1, 2 order by 1, 2
 """
+PROBES = """
+select count(result) as judged, count(result) filter (where result <> 'arrived') as failed,
+       (array_agg(result order by posted_at desc) filter (where result is not null))[1] as last,
+       extract(epoch from now() - max(posted_at) filter (where result is not null))::bigint as seconds
+  from probe where posted_at > now() - interval '1 day'
+"""
 
 FAMILIES = {1: "the platform", 2: "Webex Campaign"}
 OLD_MINUTES = 15
 NEARLY_FULL = 0.8
+MISSING_PROBES = 5  # rounds without a judged probe: one may be lost with the process that made it
 
 
 async def duties(installation: Installation) -> Sequence[Verdict]:
@@ -104,6 +111,25 @@ async def quarantine(installation: Installation) -> Sequence[Verdict]:
     if not measured:
         return [ok("empty")]
     return found or [ok(f"{sum(bodies for bodies, _ in measured.values())} bodies, none of them of the last day")]
+
+
+async def probes(installation: Installation) -> Sequence[Verdict]:
+    """Whether the receiver's own probes of the public address arrive."""
+    every = installation.chosen.probe_seconds
+    if not every:
+        return [ok("off: RECEIVER_PROBE_SECONDS is 0")]
+    async with installation.connection() as connection:
+        row = await connection.fetchrow(PROBES)
+    assert row is not None
+    if not row["judged"] or row["seconds"] > MISSING_PROBES * every + 60:
+        when = f"for {_long(row['seconds'])}" if row["judged"] else "within a day"
+        cure = "Start `receiver serve` with the role upkeep and RECEIVER_PROBE_SECONDS, and see duty_taken in its log."
+        return [warning(f"no probe was made {when}", cure)]
+    if row["last"] != "arrived":
+        cure = "docs/probe.md says what each result means; probe_failed in the log has the reason."
+        return [failure(f"the last probe did not arrive ({row['last']})", cure)]
+    ago = _long(row["seconds"])
+    return [ok(f"the last one arrived, {ago} ago; of {row['judged']} within a day {row['failed']} did not")]
 
 
 def _long(seconds: int) -> str:

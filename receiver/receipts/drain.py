@@ -11,11 +11,12 @@ from uuid import UUID
 import asyncpg
 
 from receiver.access.tenants import Tenants
+from receiver.access.tokens import PROBE
 from receiver.database.pool import NOT_THERE, Connection, Pool, can_write
 from receiver.ids import new_id
 from receiver.messages.store import MOST_TRIES, may_try_again
 from receiver.messages.told import Feed, Reject, Told
-from receiver.receipts import drained
+from receiver.receipts import drained, probed
 from receiver.receipts.arrival import Unit
 from receiver.receipts.breaker import Breaker
 from receiver.receipts.group import GROUP, AlreadyIn, Stored, borrowed, store_parts
@@ -129,7 +130,7 @@ async def drain_unit(pool: Pool, tenants: Tenants, spool: UUID, unit: Unit, *, p
     Without `patient` a good receipt that finds no way in goes to quarantine. Raises NoWayIn, asyncpg.PostgresError,
     asyncpg.InterfaceError or OSError: then it is unknown whether it is in.
     """
-    missing = {a.tenant for a in unit.arrivals if not tenants.is_known(a.tenant)}
+    missing = {a.tenant for a in unit.arrivals if a.tenant != PROBE and not tenants.is_known(a.tenant)}
     if missing:
         async with borrowed(pool, UNIT_SECONDS) as connection:
             await tenants.make_known(connection, sorted(missing))
@@ -155,7 +156,9 @@ async def _transaction(
         if await drained.last_seq(connection, spool) >= unit.seq:
             return Stored()
         stored = Stored()
-        if not await drained.is_in(connection, unit.key, Feed.PUSH):
+        if probes := [arrival.body for arrival in unit.arrivals if arrival.tenant == PROBE]:
+            await probed.arrived(connection, probes)
+        if (receipts or rejects) and not await drained.is_in(connection, unit.key, Feed.PUSH):
             # Older than what is kept: the ledger has no room for its key, and nobody else uses it any more.
             key = unit.key if await drained.has_a_week(connection, unit.key) else new_id()
             stored = await store_parts(connection, key, Feed.PUSH, receipts, rejects, patient=patient)
@@ -169,6 +172,8 @@ def _read(tenants: Tenants, unit: Unit) -> tuple[list[Told], list[Reject]]:
     receipts: list[Told] = []
     rejects: list[Reject] = []
     for arrival in unit.arrivals:
+        if arrival.tenant == PROBE:
+            continue
         number, zone = tenants.id_of(arrival.tenant), tenants.zone_of(arrival.tenant)
         source = Source(number, arrival.submission_id, arrival.received_at, zone, arrival.kept_headers())
         reading = read(arrival.body, source)

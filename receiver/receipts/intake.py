@@ -17,6 +17,7 @@ from receiver import metrics
 from receiver.database.pool import NOT_THERE, Pool
 from receiver.ids import TenantId, new_id
 from receiver.messages.told import Feed, Told
+from receiver.receipts import probed
 from receiver.receipts.arrival import Arrival
 from receiver.receipts.breaker import Breaker
 from receiver.receipts.group import GROUP, AlreadyIn, borrowed, store
@@ -212,8 +213,13 @@ class Intake:
         readings = [item.reading for item in group if item.reading is not None]
         receipts = [receipt for reading in readings for receipt in reading.receipts]
         rejects = [reject for reading in readings for reject in reading.rejects]
+        probes = [item.arrival.body for item in group if not item.size]  # one a minute, among all the others
         try:
             async with borrowed(self._pool, COMMIT_SECONDS) as connection:
+                if probes:
+                    await probed.arrived(connection, probes)
+                    if not (receipts or rejects):
+                        return
                 stored = await store(connection, key, self._feed, receipts, rejects)
         except AlreadyIn:  # a first try was committed and its answer was lost on the way
             return

@@ -24,12 +24,13 @@ from receiver import metrics
 from receiver.access.refusals import Refusals
 from receiver.access.signatures import Refusal
 from receiver.access.tenants import AtTheDoor
-from receiver.access.tokens import NotifyToken, NotifyTokens
+from receiver.access.tokens import PROBE, NotifyToken, NotifyTokens
 from receiver.platform.retries import tells_again
+from receiver.receipts import probed
 from receiver.receipts.arrival import Arrival
 from receiver.receipts.intake import Intake, NotDurable
 from receiver.receipts.patience import Patience
-from receiver.receipts.receipt import Source, read
+from receiver.receipts.receipt import Reading, Source, read
 
 log = logging.getLogger("receiver.notify")
 
@@ -98,14 +99,18 @@ class NotifyDoor:
         ]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        counts = True
         try:
             answer = await self._handle(scope, receive)
+        except _OwnProbe:
+            counts, answer = False, await self._probed(scope, receive)
         except Exception as error:  # a fault of ours: what comes again may find it mended
             _log_fault(error)
             answer = NOT_NOW
         if answer is None:
             return
-        _answers_with(answer[0]["status"]).inc()
+        if counts:
+            _answers_with(answer[0]["status"]).inc()
         await send(answer[0])
         await send(answer[1] if scope["method"] != "HEAD" else {"type": "http.response.body", "body": b""})
 
@@ -113,6 +118,8 @@ class NotifyDoor:
         token = self._tokens.read(scope["path_params"].get("token", "").strip("/"))
         tenant = self._tenant_of(token.tenant) if token else None
         if token is None or tenant is None:
+            if token is not None and token.tenant == PROBE:
+                raise _OwnProbe
             return self._refuse(Refusal.ADDRESS, "none")
         if scope["method"] in ("HEAD", "GET", "OPTIONS"):
             return READY  # the platform tests the address with a bare HEAD: no signature, perhaps no header
@@ -132,6 +139,27 @@ class NotifyDoor:
             return await self._judge(body, token, tenant, scope)
         except (NotDurable, asyncio.CancelledError):  # cancelled: the server ends, and its grace is over
             return NOT_NOW
+
+    async def _probed(self, scope: Scope, receive: Receive) -> Answer | None:
+        """The receiver's own probe: it goes a receipt's way, and is counted nowhere. Raises nothing."""
+        if scope["method"] in ("HEAD", "GET", "OPTIONS"):
+            return READY
+        try:
+            body = await self._body(receive)
+            if body is None:
+                return None
+            if probed.read(body) is None:
+                return REFUSED[Refusal.ADDRESS]
+            arrival = Arrival(PROBE, None, datetime.now(UTC), body)
+            await self._intake.take(arrival, None if self._intake.is_spooling else Reading())
+        except _TooLarge:
+            return TOO_LARGE
+        except (NotDurable, asyncio.CancelledError):
+            return NOT_NOW
+        except Exception as error:
+            _log_fault(error)
+            return NOT_NOW
+        return STORED
 
     def _refuse(self, refusal: Refusal, tenant: str) -> Answer:
         self._refusals.count(refusal, tenant)
@@ -184,6 +212,10 @@ class NotifyDoor:
 
 class _TooLarge(Exception):
     pass
+
+
+class _OwnProbe(Exception):
+    """The token is that of the receiver's own probe."""
 
 
 def _is_whole(body: bytes, headers: list[tuple[bytes, bytes]]) -> bool:

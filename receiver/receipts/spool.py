@@ -57,6 +57,7 @@ class Spool:
         metrics.SPOOL_BODIES.set_function(lambda: float(self.bodies))
         metrics.SPOOL_BYTES.set_function(lambda: float(self.bytes))
         metrics.SPOOL_OLDEST.set_function(lambda: self.age)
+        metrics.SPOOL_LIMIT.set(most_bytes)
 
     @property
     def bodies(self) -> int:

@@ -56,7 +56,7 @@ def test_a_receipt_comes_in_over_https(database: Database, tmp_path: Path) -> No
         process.send_signal(signal.SIGTERM)
         assert process.wait(25) == 0
     text = log.read_text()
-    assert f"receiver listens on {url}" in text
+    assert f'"address": "{url}"' in text
     assert "Traceback" not in text
     assert "/notify/" not in text
 
