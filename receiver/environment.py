@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 
 # What the user's commands read: they speak HTTP and open no database (receiver/cli/user.py).
 CLIENT_VARIABLES = frozenset({"URL", "API_KEY", "API_KEY_FILE"})
+OF_A_CHANGE = "CHANGE_"  # what begins so was handed to the command of `receiver tail --exec`
 SHORTEST_SECRET = 16  # characters
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # a token of RFC 9110
 
@@ -35,6 +36,8 @@ class Reader:
         self.known = {setting.name: setting for setting in settings}
         for variable in sorted(environment):
             name = variable.removeprefix("RECEIVER_")
+            if name.startswith(OF_A_CHANGE):
+                continue
             if variable.startswith("RECEIVER_") and name not in CLIENT_VARIABLES and name not in self.known:
                 base = self.known.get(name.removesuffix("_FILE"))
                 if base is None or not base.secret:

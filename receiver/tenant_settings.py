@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from receiver.environment import Reader, Setting
+from receiver.failure_settings import FAILURE_SETTINGS, FailureNotices, read_failure_notices
 from receiver.targets import NOTHING, Allowed, parse_allowed, refused_target
 
 TENANT_SETTINGS = (
@@ -34,8 +35,10 @@ TENANT_SETTINGS = (
     Setting("NOTIFY_HEADER_VALUE_PREVIOUS", "Its value before the last rotation, still good.", secret=True),
     Setting("FORWARD_TO", "Where receipts go on to that have no notifyurl of a client's own.", secret=True),
     Setting("FORWARD_ALLOW", "Hosts and networks to which receipts may go on though they are not public, or http."),
+    *FAILURE_SETTINGS,
 )
-NUMBERS = ("rate", "resend_uncertain", "polls_per_minute")  # keys that may stand without quotes
+# Keys that may stand without quotes.
+NUMBERS = ("rate", "resend_uncertain", "polls_per_minute", "failure_digest_seconds")
 MOST_POLLS = 6_000  # a minute: more than four calls at once can ask
 MOST_PATIENCE = 1_440  # minutes: so long the content of what is uncertain is kept
 TENANT_KEYS = tuple(
@@ -74,6 +77,8 @@ class Tenant:
     notify_header_values: tuple[str, ...] = field(default=(), repr=False)
     forward_to: str | None = field(default=None, repr=False)
     forward_allow: Allowed = NOTHING
+    failures: FailureNotices | None = None
+    """Where its failures are posted; None: nowhere."""
 
 
 def read_tenants(reader: Reader, file: str | None) -> tuple[Tenant, ...]:
@@ -123,6 +128,7 @@ def _tenant(reader: Reader, name: str, text: Callable[[str], str | None], where:
         notify_header_values=values,
         forward_to=forward_to,
         forward_allow=allowed,
+        failures=read_failure_notices(reader, texts, where, allowed),
     )
 
 

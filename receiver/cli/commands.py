@@ -96,7 +96,7 @@ LINES: Final[dict[str, Line]] = {
     "wait": Line(
         USE, "watch:wait", "Wait until a message has arrived, or never will. Its exit code tells a script which."
     ),
-    "tail": Line(USE, "watch:tail", "Print changes as they happen, through restarts, until Ctrl-C."),
+    "tail": Line(USE, "tail:tail", "Print changes as they happen, or run a command for each, until Ctrl-C."),
     "stats": Line(USE, "stats:stats", "Show how well messages are delivered: counts, rates and times, by group."),
     "export": Line(
         USE, "export:export", "Write all messages that the filters let through, as NDJSON or CSV, newest first."

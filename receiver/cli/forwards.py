@@ -23,6 +23,7 @@ T = TypeVar("T")
 STATEMENT_MILLISECONDS = 30_000
 WAITING, DEAD = "waiting", "dead"
 STATES = (WAITING, DEAD)
+RECEIPT, NOTICE = "receipt", "failure notice"
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 TenantName = Annotated[str, typer.Option("--tenant", help="The tenant whose receipts they are.")]
@@ -95,6 +96,7 @@ def _forward(row: asyncpg.Record, tenant: str) -> dict[str, Any]:
         "id": row["id"],
         "tenant": tenant,
         "state": WAITING if row["due_at"] is not None else DEAD,
+        "kind": NOTICE if row["is_notice"] else RECEIPT,
         "message_id": row["message_id"],
         "host": row["host"],
         "created_at": row["created_at"],
@@ -119,6 +121,8 @@ def _table(forwards: Iterable[dict[str, Any]]) -> Table:
         else:
             text.append(f"  due {forward['due_at']:%H:%M:%S}", style="dim")
         text.append(f"\n{forward['message_id']}")
+        if forward["kind"] == NOTICE:
+            text.append(f"  {NOTICE}", style="dim")
         answered = f"answered {forward['last_status']}" if forward["last_status"] is not None else ""
         if why := forward["last_error"] or answered:
             text.append("\n").append_text(Text(plain(why).plain, style="dim"))

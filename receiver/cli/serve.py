@@ -1,10 +1,12 @@
 """`receiver serve`: the doors and the workers behind them, until a signal."""
 
 import gc
+import logging
 import os
 import signal
 import socket
 import ssl
+import sys
 from typing import Annotated
 
 import typer
@@ -15,6 +17,8 @@ from receiver.cli.opening import database, run, secret_of, watch
 from receiver.settings import Settings, read_settings
 from receiver.stopping import LastResort, Stopping, heard_signals
 from receiver.workers import listen, run_beside, server_for, tls_context
+
+log = logging.getLogger("receiver.process")
 
 YOUNG_OBJECTS = 20_000  # some groups of 256 receipts, and what the answers to them need
 
@@ -85,10 +89,17 @@ async def _serve(
             for one in bound:
                 host, port = one.getsockname()[:2]
                 url = f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
-                what = "receiver listens" if one is bound[0] else "the receipts door alone listens"
-                typer.echo(f"{what} on {url}", err=True)
+                _tell(url, receipts_alone=one is not bound[0])
             _spare_the_collector()
             return await run_beside(server, workers, sockets=bound, on_drain=drain, stopping=stopping)
+
+
+def _tell(url: str, *, receipts_alone: bool) -> None:
+    """Where it listens: a sentence at a terminal, an event elsewhere."""
+    if sys.stderr.isatty():
+        typer.echo(f"{'the receipts door alone' if receipts_alone else 'receiver'} listens on {url}", err=True)
+    else:
+        log.info("listening", extra={"address": url, "doors": "notify" if receipts_alone else "all"})
 
 
 def _spare_the_collector() -> None:

@@ -27,8 +27,10 @@ def moment(text: str, now: datetime | None = None) -> datetime:
     return when.astimezone(UTC)
 
 
-def in_seconds(text: str) -> float:
-    """A time to wait, such as 60, 90s, 10m or 2h. Raises typer.BadParameter."""
+def in_seconds(text: str | float) -> float:
+    """A time to wait, such as 60, 90s, 10m or 2h; a default is a number already. Raises typer.BadParameter."""
+    if isinstance(text, float):
+        return text
     if found := re.fullmatch(r"([0-9]{1,7}(?:\.[0-9]{1,3})?)([smhd]?)", text):
         return timedelta(**{UNITS[found[2] or "s"]: float(found[1])}).total_seconds()
     raise typer.BadParameter(f"{text!r} is no time to wait: say 60, 90s, 10m or 2h")

@@ -33,6 +33,12 @@ TIDY_SECONDS = 5.0
 LEASE = timedelta(seconds=SECONDS + 30)  # the call, and then the tries to store what came of it
 ISSUED = 1
 MOST_NAMED = 10  # hosts in the warnings of /readyz
+EVENTS = {
+    (Result.DROPPED, False): "forwards_dropped",
+    (Result.DROPPED, True): "failure_notices_dropped",
+    (Result.GIVEN_UP, False): "forwards_given_up",
+    (Result.GIVEN_UP, True): "failure_notices_given_up",
+}
 
 
 class Forwarder:
@@ -157,7 +163,8 @@ class Forwarder:
             error, failed = str(why), True
         except Exception as unexpected:
             error = f"it could not be made ({type(unexpected).__name__})"
-            log.exception("forward_failed", extra={"reason": type(unexpected).__name__})
+            extra = {"reason": type(unexpected).__name__, "message_id": str(claim.message_id)}
+            log.exception("forward_failed", extra=extra)
         finally:
             if self._breakers.end(claim.host, self._monotonic(), failed=failed):
                 log.warning("forward_host_left_alone", extra={"host": claim.host, "status": status, "reason": error})
@@ -165,6 +172,9 @@ class Forwarder:
 
     async def _tell(self, claim: Claim, raw: bytes) -> int:
         settings = self._tenants.settings_of(claim.tenant)
+        if claim.is_notice:
+            allowed = settings.forward_allow if settings else NOTHING
+            return await self._teller.tell(claim.url, raw, allowed, shown_with_notice(settings, raw))
         allowed, body = settings.forward_allow if settings else NOTHING, body_for(raw, client_of(claim))
         # What stood as Notify URL on the platform may ask for what the platform shows; a client's own never sees it.
         headers = shown_to(settings, body) if settings and claim.url == settings.forward_to else {}
@@ -181,8 +191,8 @@ class Forwarder:
             if due_at is None:
                 self._given_up[tenant, claim.host] += 1
             self._put_off.append(Putting(claim, due_at, status, error))
-        metrics.FORWARDS.labels(result.value, tenant).inc()
-        if result is Result.TAKEN:
+        _count(result, tenant, claim.is_notice)
+        if result is Result.TAKEN and not claim.is_notice:
             metrics.FORWARD_SECONDS.observe(max((now - claim.created_at).total_seconds(), 0.0))
 
     async def _settle(self) -> None:
@@ -200,18 +210,16 @@ class Forwarder:
         async with self._pool.acquire() as connection:
             await connection.execute(queue.RELEASE, now)
             depths = await queue.measure(connection)
-            dropped, over = dict[TenantId, int](), dict[TenantId, int]()
+            dropped, over = queue.Numbers(), queue.Numbers()
             if any(depth.is_over(now, self._most_waiting) for depth in depths.values()):
                 dropped, over = await queue.bound(connection, now, self._most_waiting)
         self._breakers.forget(self._monotonic())
-        for tenant, number in dropped.items():
-            metrics.FORWARDS.labels(Result.DROPPED.value, self._name(tenant)).inc(number)
-            log.warning("forwards_dropped", extra={"tenant": self._name(tenant), "receipts": number})
-        for tenant, number in over.items():
-            metrics.FORWARDS.labels(Result.GIVEN_UP.value, self._name(tenant)).inc(number)
-            log.warning("forwards_given_up", extra={"tenant": self._name(tenant), "receipts": number})
+        for result, numbers in ((Result.DROPPED, dropped), (Result.GIVEN_UP, over)):
+            for (tenant, is_notice), number in numbers.items():
+                _count(result, self._name(tenant), is_notice, number)
+                log.warning(EVENTS[result, is_notice], extra={"tenant": self._name(tenant), "number": number})
         for (name, host), number in self._given_up.items():
-            log.warning("forwards_given_up", extra={"tenant": name, "host": host, "receipts": number})
+            log.warning("forwards_given_up", extra={"tenant": name, "host": host, "number": number})
         self._given_up.clear()
         self._show(depths, now)
 
@@ -227,14 +235,28 @@ class Forwarder:
         return self._tenants.names.get(tenant, "unknown")
 
 
+def _count(result: Result, tenant: str, is_notice: bool, number: int = 1) -> None:
+    (metrics.FAILURE_NOTICES if is_notice else metrics.FORWARDS).labels(result.value, tenant).inc(number)
+
+
+def shown_with_notice(tenant: Tenant | None, body: bytes) -> dict[str, str]:
+    """The signature of a failure notice, where the tenant's settings have a secret for it."""
+    secret = tenant.failures.secret if tenant and tenant.failures else None
+    return {"x-hub-signature": signature(secret, body)} if secret else {}
+
+
+def signature(secret: str, body: bytes) -> str:
+    """As the platform signs: the HMAC of the bytes."""
+    return f"sha256={hmac.digest(secret.encode(errors='surrogateescape'), body, 'sha256').hex()}"
+
+
 def shown_to(tenant: Tenant, body: bytes) -> dict[str, str]:
     """The signature and the header that the platform shows with a receipt, where the tenant's settings know them."""
     headers = {}
     if tenant.notify_header and tenant.notify_header_values:
         headers[tenant.notify_header] = tenant.notify_header_values[0]
     if tenant.signature_secrets:
-        secret = tenant.signature_secrets[0].encode(errors="surrogateescape")
-        headers["x-hub-signature"] = f"sha256={hmac.digest(secret, body, 'sha256').hex()}"
+        headers["x-hub-signature"] = signature(tenant.signature_secrets[0], body)
     return headers
 
 

@@ -1,6 +1,7 @@
 """The queue of forwards in Postgres: claimed with a lease, settled many at once, bounded for each tenant.
 
-Rows are born in the transaction that stores their receipts (`forward_v1`). Given up: due at infinity.
+Rows are born in the transaction that stores their receipts (`forward_v1`); those of failure notices in the one that
+finds the failures (failures.py). Given up: due at infinity.
 """
 
 from collections.abc import Sequence
@@ -42,10 +43,12 @@ due as materialized (
 claimed as (
   update forward f set lease_until = $6, attempts = least(f.attempts + 1, 32767)
    where f.id = any (array(select id from due))
-  returning f.id, f.tenant, f.message_id, f.fingerprint, f.url, f.host, f.attempts, f.created_at, f.expires_at
+  returning f.id, f.tenant, f.message_id, f.fingerprint, f.url, f.host, f.attempts, f.created_at, f.expires_at,
+            f.body
 )
-select c.*, r.raw, m.origin, m.correlationid, m.callback_data, e.id as event_id,
-       e.correlationid as event_correlationid, e.callback_data as event_callback_data
+select c.id, c.tenant, c.message_id, c.fingerprint, c.url, c.host, c.attempts, c.created_at, c.expires_at,
+       c.body is not null as is_notice, coalesce(c.body, r.raw) as raw, m.origin, m.correlationid,
+       m.callback_data, e.id as event_id, e.correlationid as event_correlationid, e.callback_data as event_callback_data
   from claimed c
   left join receipt r on r.message_id = c.message_id and r.fingerprint = c.fingerprint
   left join message m on m.id = c.message_id
@@ -69,7 +72,8 @@ select tenant, count(*) filter (where due_at < 'infinity') as waiting,
        count(*) filter (where due_at = 'infinity') as dead,
        min(created_at) filter (where due_at < 'infinity') as oldest,
        min(expires_at) filter (where due_at < 'infinity') as expires_at,
-       min(expires_at) filter (where due_at = 'infinity') as dead_since
+       min(expires_at) filter (where due_at = 'infinity') as dead_since,
+       count(*) filter (where due_at < 'infinity' and body is not null) as notices
   from forward group by tenant
 """
 # One process at a time trims: two would each take away all that is too much.
@@ -79,6 +83,7 @@ with gone as (
   delete from forward where id in (
     select id from forward
      where tenant = $1 and lease_until is null and (due_at = 'infinity') = $2
+       and ($4::boolean is null or (body is not null) = $4)
      order by id limit $3 for update skip locked)
   returning 1)
 select count(*) from gone
@@ -89,12 +94,13 @@ EXPIRE = """
 with over as (
   update forward set due_at = 'infinity', last_error = coalesce(last_error, 'its host could not be reached in time')
    where lease_until is null and due_at < 'infinity' and expires_at <= $1
-  returning tenant)
-select tenant, count(*) as number from over group by tenant
+  returning tenant, body is not null as is_notice)
+select tenant, is_notice, count(*) as number from over group by 1, 2
 """
 
 PAGE = """
-select id, message_id, host, created_at, nullif(due_at, 'infinity') as due_at, attempts, last_status, last_error
+select id, message_id, host, created_at, nullif(due_at, 'infinity') as due_at, attempts, last_status, last_error,
+       body is not null as is_notice
   from forward
  where tenant = $1 and ($2::boolean is null or (due_at = 'infinity') = $2)
  order by id desc limit $3
@@ -107,6 +113,7 @@ returning id
 """
 
 DEAD_KEPT = timedelta(days=30)  # after they were given up
+MOST_NOTICES = 10_000  # of a tenant that wait: 15 MB. They take no place of its receipts
 
 
 class Claim(NamedTuple):
@@ -121,6 +128,8 @@ class Claim(NamedTuple):
     attempts: int
     created_at: datetime
     expires_at: datetime
+    is_notice: bool
+    """A failure notice, in place of a receipt."""
     raw: bytes | None
     origin: int | None
     correlationid: str | None
@@ -147,15 +156,20 @@ class Depth(NamedTuple):
     oldest: datetime | None
     expires_at: datetime | None
     dead_since: datetime | None
+    notices: int
+    """Of those that wait."""
 
     def is_over(self, now: datetime, most: int) -> bool:
         """Whether something has to go: too many rows, or too old ones."""
         too_old = self.expires_at is not None and self.expires_at <= now
         too_old = too_old or (self.dead_since is not None and self.dead_since < now - DEAD_KEPT)
-        return too_old or max(self.waiting, self.dead) > most
+        return too_old or max(self.waiting - self.notices, self.dead) > most or self.notices > MOST_NOTICES
 
 
-NO_DEPTH = Depth(0, 0, None, None, None)
+NO_DEPTH = Depth(0, 0, None, None, None, 0)
+
+Numbers = dict[tuple[TenantId, bool], int]
+"""How many by tenant, and whether they are failure notices."""
 
 
 async def claim(
@@ -200,19 +214,28 @@ async def measure(connection: Connection) -> dict[TenantId, Depth]:
     return {TenantId(row["tenant"]): Depth(*list(row.values())[1:]) for row in await connection.fetch(MEASURE)}
 
 
-async def bound(connection: Connection, now: datetime, most: int) -> tuple[dict[TenantId, int], dict[TenantId, int]]:
-    """Keeps each tenant's waiting and given-up rows at `most`, the newest ones. Returns how many that waited were
-    dropped, and how many were given up because their time was over. Does nothing while another process does it.
+async def bound(connection: Connection, now: datetime, most: int) -> tuple[Numbers, Numbers]:
+    """Keeps each tenant's waiting and given-up rows at `most`, the newest ones, and its notices at MOST_NOTICES.
+
+    Returns how many that waited were dropped, and how many were given up because their time was over. Does nothing
+    while another process does it.
     """
-    dropped: dict[TenantId, int] = {}
+    dropped: Numbers = {}
     async with connection.transaction():
         if not await connection.fetchval(TRY_LOCK):
             return {}, {}
-        over = {TenantId(row["tenant"]): int(row["number"]) for row in await connection.fetch(EXPIRE, now)}
+        over = {
+            (TenantId(row["tenant"]), bool(row["is_notice"])): int(row["number"])
+            for row in await connection.fetch(EXPIRE, now)
+        }
         await connection.execute(FORGET, now - DEAD_KEPT)
         for tenant, depth in (await measure(connection)).items():
-            if depth.waiting > most:
-                dropped[tenant] = await connection.fetchval(TRIM, tenant, False, depth.waiting - most)
+            for is_notice, more in (
+                (False, depth.waiting - depth.notices - most),
+                (True, depth.notices - MOST_NOTICES),
+            ):
+                if more > 0:
+                    dropped[tenant, is_notice] = await connection.fetchval(TRIM, tenant, False, more, is_notice)
             if depth.dead > most:
-                await connection.fetchval(TRIM, tenant, True, depth.dead - most)
+                await connection.fetchval(TRIM, tenant, True, depth.dead - most, None)
     return dropped, over

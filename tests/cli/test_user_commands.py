@@ -116,6 +116,11 @@ def test_the_exit_code_of_wait_tells_a_script(
         assert identity in ran.stdout
 
 
+def test_wait_waits_a_minute_where_no_time_is_said(variables: dict[str, str], messages: list[str]) -> None:
+    ran = command(variables, "wait", messages[0])
+    assert (ran.returncode, ran.stderr) == (0, "")
+
+
 def test_show_explains(variables: dict[str, str], messages: list[str]) -> None:
     shown = command(variables, "show", messages[1], "--explain")
     assert shown.returncode == 0, shown.stderr

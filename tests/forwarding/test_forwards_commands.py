@@ -57,6 +57,7 @@ def test_what_waits_and_what_was_given_up_is_listed(cleared: Database) -> None:
             "id",
             "tenant",
             "state",
+            "kind",
             "message_id",
             "host",
             "created_at",
