@@ -1,4 +1,4 @@
-"""Writes every dashboard's JSON from its Python source; `--check` only tells which files have drifted."""
+"""Writes the dashboards' JSON and the rules' YAML from their Python; `--check` only tells which files have drifted."""
 
 import argparse
 import json
@@ -13,11 +13,19 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from grafana.delivery import delivery
+from grafana.find import find
+from grafana.intake import intake
+from grafana.rules import text
+from grafana.sending import sending
 
 FOLDER = Path(__file__).resolve().parent / "dashboards"
+RULES = Path(__file__).resolve().parent / "alerts" / "receiver.rules.yml"
 
 DASHBOARDS: dict[str, Callable[[], Dashboard]] = {
     "delivery.json": delivery,
+    "find.json": find,
+    "intake.json": intake,
+    "sending.json": sending,
 }
 
 
@@ -49,20 +57,32 @@ def write(folder: Path = FOLDER) -> list[str]:
     return changed
 
 
+def rules_drifted(file: Path = RULES) -> bool:
+    """Whether the file of rules differs from its source, or is missing."""
+    return not file.exists() or file.read_text(encoding="utf-8") != text()
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """0 when the files are as their sources say (after writing, always); 1 when `--check` found drift."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 and name drifted files")
-    parser.add_argument("--folder", type=Path, default=FOLDER, help="where the files are")
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="where the dashboards are")
+    parser.add_argument("--rules", type=Path, default=RULES, help="the file of rules")
     options = parser.parse_args(arguments)
     if not options.check:
-        for name in write(options.folder):
-            print(f"wrote {options.folder / name}")
+        written = [options.folder / name for name in write(options.folder)]
+        if rules_drifted(options.rules):
+            options.rules.write_text(text(), encoding="utf-8")
+            written.append(options.rules)
+        for file in written:
+            print(f"wrote {file}")
         return 0
-    names = drifted(options.folder)
-    for name in names:
-        print(f"{options.folder / name} differs from its source: run `python grafana/build.py`", file=sys.stderr)
-    return 1 if names else 0
+    stale = [options.folder / name for name in drifted(options.folder)]
+    if rules_drifted(options.rules):
+        stale.append(options.rules)
+    for file in stale:
+        print(f"{file} differs from its source: run `python grafana/build.py`", file=sys.stderr)
+    return 1 if stale else 0
 
 
 if __name__ == "__main__":
