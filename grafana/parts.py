@@ -1,8 +1,10 @@
-"""What every dashboard shares: its variables, its frame, and panels that need their words."""
+"""What every dashboard shares: its frame and variables, its queries, and the links between dashboards."""
 
-from grafana_foundation_sdk.builders import bargauge, common, dashboard, prometheus, stat, timeseries
-from grafana_foundation_sdk.models import common as common_model
+from grafana_foundation_sdk.builders import dashboard, prometheus
 from grafana_foundation_sdk.models import dashboard as model
+from grafana_foundation_sdk.models.prometheus import PromQueryFormat
+
+from grafana import postgres
 
 POSITIVE = "delivered"
 NEGATIVE = "invalid|not_verified|undelivered|failed|bounced|refused|expired"
@@ -13,19 +15,45 @@ GIVEN_UP = "cancelled|no_receipt"
 
 # The chosen tenants and channels, for metrics that carry both labels.
 CHOSEN = 'tenant=~"$tenant",channel=~"$channel"'
+# An old export is no news: the alert rules leave it out, too.
+NEWS = f'{CHOSEN},feed!="import"'
+
+FIRST_SAMPLE = (
+    "What was counted between a process's start and its first scrape, and the first failure of a kind that a "
+    "process had not exposed before, may be missing."
+)
 
 DATASOURCE = model.DataSourceRef(type_val="prometheus", uid="${datasource}")
+
+# The dashboards, as links name them.
+OVERVIEW, INTAKE, SENDING, FIND = "receiver-delivery", "receiver-intake", "receiver-sending", "receiver-find"
 
 
 def messages(states: str) -> str:
     """The selector of changes into `states` (alternatives, by `|`) for the chosen tenants and channels."""
-    return f'receiver_messages_total{{{CHOSEN},state=~"{states}"}}'
+    return f'receiver_messages_total{{{NEWS},state=~"{states}"}}'
 
 
 def query(expr: str, legend: str = "", *, instant: bool = False) -> prometheus.Dataquery:
     """A query of the chosen data source; `instant` asks once, at the end of the time range."""
     made = prometheus.Dataquery().expr(expr).legend_format(legend or "__auto").datasource(DATASOURCE)
     return made.instant() if instant else made.range()
+
+
+def rows(expr: str) -> prometheus.Dataquery:
+    """A query asked once, whose labels become the columns of a table."""
+    return query(expr, instant=True).format(PromQueryFormat.TABLE)
+
+
+def buckets(expr: str) -> prometheus.Dataquery:
+    """A query that gives the buckets of a histogram, as a heat map reads them."""
+    return query(expr, "{{le}}").format(PromQueryFormat.HEATMAP)
+
+
+def quantile(share: float, metric: str, labels: str = "", by: str = "", window: str = "$window") -> str:
+    """Within how many seconds that share came, by the histogram `metric`; nothing where none came (else NaN)."""
+    grouped = f"le, {by}" if by else "le"
+    return f"histogram_quantile({share}, sum by ({grouped}) (increase({metric}_bucket{{{labels}}}[{window}]))) >= 0"
 
 
 def thresholds(base: str, *steps: tuple[float, str]) -> dashboard.ThresholdsConfig:
@@ -37,99 +65,37 @@ def thresholds(base: str, *steps: tuple[float, str]) -> dashboard.ThresholdsConf
     )
 
 
-def figure(title: str, unit: str, description: str, *queries: prometheus.Dataquery) -> stat.Panel:
-    """One number for the whole time range."""
-    panel = (
-        stat.Panel()
-        .title(title)
-        .unit(unit)
-        .description(description)
-        .datasource(DATASOURCE)
-        .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
-        .graph_mode(common_model.BigValueGraphMode.NONE)
-        .span(8)
-        .height(5)
-    )
-    for number, made in enumerate(queries):
-        panel.with_target(made.ref_id(chr(ord("A") + number)))
-    return panel
-
-
-def curve(
-    title: str, unit: str, description: str, *queries: prometheus.Dataquery, floor: float | None = 0
-) -> timeseries.Panel:
-    """Lines over time, from `floor` (None: from the lowest value), with last and highest in the legend."""
-    panel = (
-        timeseries.Panel()
-        .title(title)
-        .unit(unit)
-        .description(description)
-        .datasource(DATASOURCE)
-        .line_width(1)
-        .fill_opacity(10)
-        .legend(
-            common.VizLegendOptions()
-            .display_mode(common_model.LegendDisplayMode.TABLE)
-            .placement(common_model.LegendPlacement.BOTTOM)
-            .show_legend(True)
-            .calcs(["lastNotNull", "max"])
-        )
-        .tooltip(
-            common.VizTooltipOptions()
-            .mode(common_model.TooltipDisplayMode.MULTI)
-            .sort(common_model.SortOrder.DESCENDING)
-        )
-        .span(12)
-        .height(9)
-    )
-    if floor is not None:
-        panel.min(floor)
-    for number, made in enumerate(queries):
-        panel.with_target(made.ref_id(chr(ord("A") + number)))
-    return panel
-
-
-def stacked(panel: timeseries.Panel) -> timeseries.Panel:
-    """The same lines piled up, where their sum means something."""
-    return panel.fill_opacity(40).stacking(common.StackingConfig().mode(common_model.StackingMode.NORMAL).group("A"))
-
-
-def bars(title: str, unit: str, description: str, *queries: prometheus.Dataquery) -> bargauge.Panel:
-    """One bar a series for the whole time range, longest where most."""
-    panel = (
-        bargauge.Panel()
-        .title(title)
-        .unit(unit)
-        .description(description)
-        .datasource(DATASOURCE)
-        .min(0)
-        .orientation(common_model.VizOrientation.HORIZONTAL)
-        .display_mode(common_model.BarGaugeDisplayMode.BASIC)
-        .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
-        .span(12)
-        .height(9)
-    )
-    for number, made in enumerate(queries):
-        panel.with_target(made.ref_id(chr(ord("A") + number)))
-    return panel
-
-
-def marked(panel: timeseries.Panel, steps: dashboard.ThresholdsConfig) -> timeseries.Panel:
-    """The same lines with the thresholds drawn behind them."""
-    return panel.thresholds(steps).thresholds_style(
-        common.GraphThresholdsStyleConfig().mode(common_model.GraphThresholdsStyleMode.DASHED)
+def way(title: str, uid: str) -> dashboard.DashboardLink:
+    """A panel's link to a dashboard, with the time range and everything that is chosen."""
+    return (
+        dashboard.DashboardLink(title)
+        .type(model.DashboardLinkType.LINK)
+        .url(f"/d/{uid}?${{__url_time_range}}&${{__all_variables}}")
     )
 
 
-def frame(uid: str, title: str, description: str) -> dashboard.Dashboard:
-    """An empty dashboard with the variables datasource, tenant and channel, and links to its sisters."""
+def lead(title: str, uid: str, chosen: str, *kept: str) -> dashboard.DashboardLink:
+    """A link from a bar, a line or a cell to a dashboard on which `chosen` (`var-name=value`) is chosen.
+
+    It keeps the time range, the data sources and the variables `kept`.
+    """
+    variables = "&".join(f"${{{name}:queryparam}}" for name in ("datasource", "sql", *kept))
+    return (
+        dashboard.DashboardLink(title)
+        .type(model.DashboardLinkType.LINK)
+        .url(f"/d/{uid}?${{__url_time_range}}&{variables}&{chosen}")
+    )
+
+
+def frame(uid: str, title: str, description: str, *, since: str = "now-6h") -> dashboard.Dashboard:
+    """An empty dashboard with the variables of both data sources, and links to its sisters."""
     return (
         dashboard.Dashboard(title)
         .uid(uid)
         .description(description)
         .tags(["receiver"])
         .timezone("browser")
-        .time("now-6h", "now")
+        .time(since, "now")
         .refresh("1m")
         .readonly()
         .tooltip(model.DashboardCursorSync.CROSSHAIR)
@@ -141,12 +107,33 @@ def frame(uid: str, title: str, description: str) -> dashboard.Dashboard:
             .include_vars(True)
             .keep_time(True)
         )
-        .with_variable(dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus"))
-        .with_variable(_labels("tenant", "Tenant", "label_values(receiver_messages_total, tenant)"))
-        .with_variable(
-            _labels("channel", "Channel", 'label_values(receiver_messages_total{tenant=~"$tenant"}, channel)')
-        )
     )
+
+
+def sources(*, figures: bool, tables: bool) -> list[dashboard.DatasourceVariable]:
+    """The two data sources; one that is not asked here is hidden, and goes on with the links all the same."""
+    made = []
+    for name, label, kind, shown in (
+        ("datasource", "Data source", "prometheus", figures),
+        ("sql", "Tables from", str(postgres.SOURCE.type_val), tables),
+    ):
+        hide = model.VariableHide.DONT_HIDE if shown else model.VariableHide.HIDE_VARIABLE
+        made.append(dashboard.DatasourceVariable(name).label(label).type(kind).hide(hide))
+    return made
+
+
+def label(name: str, title: str, values: str, *, matches_none: bool = False) -> dashboard.QueryVariable:
+    """A variable by the values of a label. `matches_none`: all of it matches a series without the label, too.
+
+    That is for PromQL alone: in SQL all of it must be a list.
+    """
+    made = _choice(name, title, values, DATASOURCE)
+    return made.all_value(".*") if matches_none else made
+
+
+def column(name: str, title: str, statement: str) -> dashboard.QueryVariable:
+    """A variable by the values of a column."""
+    return _choice(name, title, statement, postgres.SOURCE)
 
 
 def window() -> dashboard.IntervalVariable:
@@ -154,22 +141,20 @@ def window() -> dashboard.IntervalVariable:
     return (
         dashboard.IntervalVariable("window")
         .label("Window")
-        .description("Over how long each point of a ratio is taken")
+        .description("Over how long each point of a ratio is taken, and which two windows are compared")
         .values("10m,30m,1h,6h,1d")
         .current(model.VariableOption(text="30m", value="30m", selected=True))
     )
 
 
-def _labels(name: str, label: str, values: str) -> dashboard.QueryVariable:
+def _choice(name: str, title: str, values: str, source: model.DataSourceRef) -> dashboard.QueryVariable:
     return (
         dashboard.QueryVariable(name)
-        .label(label)
+        .label(title)
         .query(values)
-        .datasource(DATASOURCE)
+        .datasource(source)
         .multi(True)
         .include_all(True)
-        # Matches an empty label too: a forged receipt has no channel that could be believed.
-        .all_value(".*")
         .current(model.VariableOption(text=["All"], value=["$__all"], selected=True))
         .refresh(model.VariableRefresh.ON_TIME_RANGE_CHANGED)
         .sort(model.VariableSort.ALPHABETICAL_ASC)

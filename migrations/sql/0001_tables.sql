@@ -64,6 +64,15 @@ create table duty (
     constraint duty_pk primary key (name)
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 
+-- The self-probe: the prober makes a row and posts; whoever takes the probe at the receipts door marks it. No receipt.
+create table probe (
+    id          uuid not null,
+    posted_at   timestamptz not null,
+    arrived_at  timestamptz,
+    result      text,                    -- once it was judged: arrived, dns, tls, connection, refused, lost
+    constraint probe_pk primary key (id)
+);
+
 -- How far each spool has been drained: advanced by the transaction that applies what was drained.
 create table spool (
     id          uuid not null,
@@ -170,8 +179,9 @@ create table lane (
     constraint lane_tenant_fk foreign key (tenant) references tenant (id)
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 
--- Receipts that go on to a client's own notifyurl, or to the tenant's. A row is born with its receipt and leaves when it
--- was taken; one that was given up stays, due never. `host` is what of the url may be shown: scheme, name and port.
+-- Receipts that go on to a client's own notifyurl, or to the tenant's, and failure notices. A receipt's row is born with it;
+-- one leaves when it was taken; one that was given up stays, due never. `host` is what of the url may be shown: scheme, name
+-- and port. A notice has the id of its message, or a digest one of its own, and a fingerprint of its change.
 create table forward (
     id           bigint generated always as identity,
     tenant       smallint not null,
@@ -187,6 +197,7 @@ create table forward (
     lease_until  timestamptz,
     last_status  smallint,
     last_error   text,
+    body         bytea,                           -- of a failure notice: what is told; null: the receipt has it
     constraint forward_pk primary key (id),
     constraint forward_once unique (message_id, fingerprint)
 ) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 200);
@@ -366,7 +377,7 @@ create table change (
 
 create index change_by_xid on change (xid);
 
--- How far the change log has been folded into `cohort` and `cohort_lag`: all that `snapshot` sees. A snapshot is good in
+-- How far the change log has been folded into `cohort_state` and `cohort_lag`: all that `snapshot` sees. A snapshot is good in
 -- its own cluster alone: restored into another (`cluster`), everything is counted anew, and what stood in the log then
 -- (up to `floor_seq`) is folded. Streams pass by that too.
 create table folded (
@@ -382,10 +393,31 @@ create table folded (
 insert into folded (cluster, snapshot, at)
 select system_identifier, pg_current_snapshot(), now() from pg_control_system();
 
+-- How far the change log has been looked through for failure notices: all that `snapshot` sees. `floor_seq`: what is
+-- numbered below was there before, and is told of by nobody. No row: nobody ever wanted any.
+create table noticed (
+    one_row    boolean not null default true,
+    cluster    bigint not null,
+    snapshot   pg_snapshot not null,
+    floor_seq  bigint not null,
+    at         timestamptz not null,
+    constraint noticed_pk primary key (one_row),
+    constraint noticed_is_one_row check (one_row)
+) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
+
+-- Failures that wait for the end of their tenant's span, counted: then they go on as one notice.
+create table failure_digest (
+    tenant    smallint not null,
+    began_at  timestamptz not null,
+    figures   jsonb not null,
+    constraint failure_digest_pk primary key (tenant)
+) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
+
 -- How many messages born in an hour or a day (`hours` 1 or 24, from `at`) are in which state now: the change log, added up.
 -- `side` 0 counts them all by country, 4 all countries together (country ''); 1 by sender, 2 by template, 3 by carrier count
--- those that have a `value`, by country. Country and value '' and class 0: none.
-create table cohort (
+-- those that have a `value`, by country. Country and value '': none. A column a state, n45_1 the undelivered of class 1
+-- (0: none known), as receiver/messages/cells.py has them: one row is read where the view below has a dozen.
+create table cohort_state (
     at        timestamptz not null,
     hours     smallint not null,
     tenant    smallint not null,
@@ -394,15 +426,54 @@ create table cohort (
     channel   smallint not null,
     country   text collate "C" not null,
     origin    smallint not null,
-    state     smallint not null,
-    class     smallint not null,
     conflict  boolean not null,
-    messages  bigint not null,
-    constraint cohort_pk primary key (tenant, hours, side, value, at, channel, country, origin, state, class, conflict)
+    n0 integer not null default 0, n5 integer not null default 0, n10 integer not null default 0, n20 integer not null default 0,
+    n25 integer not null default 0, n30 integer not null default 0,
+    n40_0 integer not null default 0, n40_1 integer not null default 0, n40_2 integer not null default 0, n40_3 integer not null default 0,
+    n40_4 integer not null default 0, n40_5 integer not null default 0, n40_6 integer not null default 0,
+    n41_0 integer not null default 0, n41_1 integer not null default 0, n41_2 integer not null default 0, n41_3 integer not null default 0,
+    n41_4 integer not null default 0, n41_5 integer not null default 0, n41_6 integer not null default 0,
+    n42_0 integer not null default 0, n42_1 integer not null default 0, n42_2 integer not null default 0, n42_3 integer not null default 0,
+    n42_4 integer not null default 0, n42_5 integer not null default 0, n42_6 integer not null default 0,
+    n43_0 integer not null default 0, n43_1 integer not null default 0, n43_2 integer not null default 0, n43_3 integer not null default 0,
+    n43_4 integer not null default 0, n43_5 integer not null default 0, n43_6 integer not null default 0,
+    n44_0 integer not null default 0, n44_1 integer not null default 0, n44_2 integer not null default 0, n44_3 integer not null default 0,
+    n44_4 integer not null default 0, n44_5 integer not null default 0, n44_6 integer not null default 0,
+    n45_0 integer not null default 0, n45_1 integer not null default 0, n45_2 integer not null default 0, n45_3 integer not null default 0,
+    n45_4 integer not null default 0, n45_5 integer not null default 0, n45_6 integer not null default 0,
+    n46_0 integer not null default 0, n46_1 integer not null default 0, n46_2 integer not null default 0, n46_3 integer not null default 0,
+    n46_4 integer not null default 0, n46_5 integer not null default 0, n46_6 integer not null default 0,
+    n60 integer not null default 0,
+    n65_0 integer not null default 0, n65_1 integer not null default 0, n65_2 integer not null default 0, n65_3 integer not null default 0,
+    n65_4 integer not null default 0, n65_5 integer not null default 0, n65_6 integer not null default 0,
+    n70 integer not null default 0,
+    constraint cohort_state_pk primary key (tenant, hours, side, value, at, channel, country, origin, conflict)
 ) partition by range (at);
 
--- How long it took, in classes of lag_v1: column n of a block counts class 16 * block + n. `kind`: 1 accepted, 2 submitted,
--- 3 delivered, all since the birth of a message that was sent; 4 how late we were told.
+-- The same as rows: one a cell, a state and a class.
+create view cohort as
+select c.at, c.hours, c.tenant, c.side, c.value, c.channel, c.country, c.origin, n.state::smallint as state,
+       n.class::smallint as class, c.conflict, n.messages::bigint as messages
+  from cohort_state c
+ cross join lateral (
+  values (0, 0, c.n0), (5, 0, c.n5), (10, 0, c.n10), (20, 0, c.n20), (25, 0, c.n25), (30, 0, c.n30),
+         (40, 0, c.n40_0), (40, 1, c.n40_1), (40, 2, c.n40_2), (40, 3, c.n40_3), (40, 4, c.n40_4),
+         (40, 5, c.n40_5), (40, 6, c.n40_6), (41, 0, c.n41_0), (41, 1, c.n41_1), (41, 2, c.n41_2),
+         (41, 3, c.n41_3), (41, 4, c.n41_4), (41, 5, c.n41_5), (41, 6, c.n41_6), (42, 0, c.n42_0),
+         (42, 1, c.n42_1), (42, 2, c.n42_2), (42, 3, c.n42_3), (42, 4, c.n42_4), (42, 5, c.n42_5),
+         (42, 6, c.n42_6), (43, 0, c.n43_0), (43, 1, c.n43_1), (43, 2, c.n43_2), (43, 3, c.n43_3),
+         (43, 4, c.n43_4), (43, 5, c.n43_5), (43, 6, c.n43_6), (44, 0, c.n44_0), (44, 1, c.n44_1),
+         (44, 2, c.n44_2), (44, 3, c.n44_3), (44, 4, c.n44_4), (44, 5, c.n44_5), (44, 6, c.n44_6),
+         (45, 0, c.n45_0), (45, 1, c.n45_1), (45, 2, c.n45_2), (45, 3, c.n45_3), (45, 4, c.n45_4),
+         (45, 5, c.n45_5), (45, 6, c.n45_6), (46, 0, c.n46_0), (46, 1, c.n46_1), (46, 2, c.n46_2),
+         (46, 3, c.n46_3), (46, 4, c.n46_4), (46, 5, c.n46_5), (46, 6, c.n46_6), (60, 0, c.n60), (65, 0, c.n65_0),
+         (65, 1, c.n65_1), (65, 2, c.n65_2), (65, 3, c.n65_3), (65, 4, c.n65_4), (65, 5, c.n65_5),
+         (65, 6, c.n65_6), (70, 0, c.n70)) n(state, class, messages)
+ where n.messages <> 0;
+
+-- How long it took, in classes of lag_v1: the decimal digits 12 n to 12 n + 11 of `counts` count those of class n, so adding two
+-- numbers adds up all classes at once, and what nobody has takes no place. `kind`: 1 accepted, 2 submitted, 3 delivered,
+-- all since the birth of a message that was sent; 4 how late we were told.
 create table cohort_lag (
     at        timestamptz not null,
     hours     smallint not null,
@@ -413,24 +484,8 @@ create table cohort_lag (
     country   text collate "C" not null,
     origin    smallint not null,
     kind      smallint not null,
-    block     smallint not null,
-    c0        integer not null,
-    c1        integer not null,
-    c2        integer not null,
-    c3        integer not null,
-    c4        integer not null,
-    c5        integer not null,
-    c6        integer not null,
-    c7        integer not null,
-    c8        integer not null,
-    c9        integer not null,
-    c10       integer not null,
-    c11       integer not null,
-    c12       integer not null,
-    c13       integer not null,
-    c14       integer not null,
-    c15       integer not null,
-    constraint cohort_lag_pk primary key (tenant, hours, side, value, at, channel, country, origin, kind, block)
+    counts    numeric not null,
+    constraint cohort_lag_pk primary key (tenant, hours, side, value, at, channel, country, origin, kind)
 ) partition by range (at);
 
 -- Messages past their channel's usual time without a final word, until they have one or are given up. Filled by a walk over

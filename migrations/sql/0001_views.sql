@@ -86,3 +86,6 @@ select c.at as hour,
   from cohort c
   join tenant t on t.id = c.tenant
  where c.hours = 1 and c.side = 0 and c.messages <> 0;
+
+create view receiver_v1.tenants as
+select t.name as tenant, t.created_at from tenant t;

@@ -11,9 +11,9 @@ SQL = Path(__file__).parent.parent / "sql"
 
 
 def upgrade() -> None:
-    """Create the tables, then the functions, then the views for reports."""
+    """Create the tables, then the functions, then the views for reports and what finds messages for them."""
     run_script = op.get_context().config.attributes["run_script"]
-    for name in ("0001_tables.sql", "0001_functions.sql", "0001_views.sql"):
+    for name in ("0001_tables.sql", "0001_functions.sql", "0001_views.sql", "0001_find.sql"):
         run_script(op.get_bind(), (SQL / name).read_text())
 
 
