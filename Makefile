@@ -59,7 +59,7 @@ format: setup ## Put the code into its one format.
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-tools: ## Install the programs that some tests need and pip can't bring (Debian, as root): promtool, nginx, openssl, wrk.
+tools: ## Install the programs that some tests need and pip can't bring (Debian, as root): promtool, amtool, nginx, ...
 	@.ci/tools
 
 clean: ## Remove the virtual environment and the demo's data.

@@ -15,6 +15,7 @@ from bench.issued import Issued, issue, look_at_tables
 from receiver.database.partitions import make_generation, make_week, rotate_keys, week_of
 from receiver.database.pool import connect
 from receiver.ids import TenantId
+from receiver.messages.cells import DIGITS
 
 DAYS = 60
 CHUNK = 20_000  # messages a statement
@@ -35,9 +36,9 @@ SPREAD = """
                             (date_trunc('day', told.at, 'UTC'), 24)) w(at, hours)
  cross join (values (0, 'GB'), (4, '')) s(side, country)
 """
-COLUMNS = [f"c{n}" for n in range(16)]
-CLASSES, ADDED = ", ".join(COLUMNS), ", ".join(f"{name} = t.{name} + excluded.{name}" for name in COLUMNS)
-SUMS = ", ".join(f"count(*) filter (where k.class & 15 = {n})" for n in range(16))
+OF = {60: "n60", 45: "n45_1", 46: "n46_1", 20: "n20"}  # the columns of what becomes of them
+NAMES, ADDED = ", ".join(OF.values()), ", ".join(f"{name} = t.{name} + excluded.{name}" for name in OF.values())
+SUMS = ", ".join(f"count(*) filter (where state = {state})" for state in OF)
 FILL = f"""
 with told as materialized (
   select n, at, {ID.format(ms="ms", at=4)} as id, {ID.format(ms="ms", at=10)} as submission,
@@ -110,23 +111,21 @@ l as (      -- xid 3: of a transaction before all others, so that nobody folds i
    where version < 3 or state > 20
 ),
 c as (
-  insert into cohort as t (at, hours, tenant, side, value, channel, country, origin, state, class, conflict, messages)
-  select w.at, w.hours, $1, s.side, '', 1, s.country, 1, state,
-         case when state in (45, 46) then 1 else 0 end, false, count(*)
-    from told {SPREAD} group by 1, 2, s.side, s.country, state
-   order by w.hours, s.side, w.at, s.country, state
-  on conflict (tenant, hours, side, value, at, channel, country, origin, state, class, conflict)
-  do update set messages = t.messages + excluded.messages
+  insert into cohort_state as t (at, hours, tenant, side, value, channel, country, origin, conflict, {NAMES})
+  select w.at, w.hours, $1, s.side, '', 1, s.country, 1, false, {SUMS}
+    from told {SPREAD} group by 1, 2, s.side, s.country
+   order by w.hours, s.side, w.at, s.country
+  on conflict (tenant, hours, side, value, at, channel, country, origin, conflict) do update set {ADDED}
 )
-insert into cohort_lag as t (at, hours, tenant, side, value, channel, country, origin, kind, block, {CLASSES})
-select w.at, w.hours, $1, s.side, '', 1, s.country, 1, k.kind, k.class >> 4, {SUMS}
+insert into cohort_lag as t (at, hours, tenant, side, value, channel, country, origin, kind, counts)
+select w.at, w.hours, $1, s.side, '', 1, s.country, 1, k.kind, sum(('1e' || {DIGITS} * k.class)::numeric)
   from told {SPREAD}
  cross join lateral (values (1, lags3 & 255), (2, lags3 >> 8 & 255), (3, lags3 >> 16 & 255),
                             (4, case when state > 20 then {TOLD} end)) k(kind, class)
- where k.class > 0 group by 1, 2, s.side, s.country, k.kind, k.class >> 4
- order by w.hours, s.side, w.at, s.country, k.kind, k.class >> 4
-on conflict (tenant, hours, side, value, at, channel, country, origin, kind, block)
-do update set {ADDED}
+ where k.class > 0 group by 1, 2, s.side, s.country, k.kind
+ order by w.hours, s.side, w.at, s.country, k.kind
+on conflict (tenant, hours, side, value, at, channel, country, origin, kind)
+do update set counts = t.counts + excluded.counts
 """
 
 

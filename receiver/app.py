@@ -58,7 +58,8 @@ from receiver.sending.drop_in import DropInDoor
 from receiver.sending.routes import SendingDoor
 from receiver.settings import Settings
 from receiver.upkeep.gate import Gate
-from receiver.web import Ahead, Problem, RequestIds, failed, not_found, problem_response
+from receiver.upkeep.pulse import Pulse
+from receiver.web import Ahead, Faults, Problem, RequestIds, failed, not_found, problem_response
 
 log = logging.getLogger("receiver.app")
 
@@ -101,7 +102,7 @@ async def open_house(settings: Settings, dsn: str, secret: str, *, must_be_there
         gate = Gate(dsn, write_pool, tenants)
         await (gate.open() if must_be_there else gate.first_try())
         house = House(settings, tenants, NotifyTokens(secret, settings.secret_previous), gate, pools, write_pool)
-        house.workers.append(("gate", gate))
+        house.workers += [("gate", gate), ("pulse", Pulse(await pools.add("pulse", 1, writer=True)))]
         await open_duties(house, stack)
         notify = await _receipts(house, stack, secret)
         doors = await _sending(house, stack)  # it may wait for the platform, and what follows for servers of others
@@ -253,7 +254,11 @@ def _application(house: House, doors: Sequence[Route]) -> Starlette:
             Route("/metrics", frame.scrape),
             *Contract(OPERATIONS).routes(),
         ],
-        middleware=[Middleware(RequestIds), Middleware(Entrance, origins=house.settings.cors_origins)],
+        middleware=[
+            Middleware(RequestIds),
+            Middleware(Entrance, origins=house.settings.cors_origins),
+            Middleware(Faults),
+        ],
         exception_handlers={
             Problem: problem_response,
             404: not_found,

@@ -18,7 +18,6 @@ HEADERS = {
         Header("RateLimit-Remaining", "Calls that are left by now.", whole(0, 2**31)),
         Header("RateLimit-Reset", "Seconds until all of them are there again.", whole(0, 2**31)),
         Header("ETag", "Names what was answered: send it back as If-None-Match."),
-        Header("Link", "The next page, as `<url>; rel=next`."),
         Header("WWW-Authenticate", "How to show a key."),
         Header("Idempotency-Replayed", "`true`: the first answer to this Idempotency-Key, again; nothing was done."),
     )

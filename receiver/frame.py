@@ -74,7 +74,7 @@ async def livez(request: Request) -> Response:
 
 async def scrape(request: Request) -> Response:
     """For Prometheus: touches no table."""
-    return Response(metrics.scrape(), media_type=metrics.CONTENT_TYPE)
+    return Response(await metrics.scrape_in_turns(), media_type=metrics.CONTENT_TYPE)
 
 
 class ClosedUntil:

@@ -9,11 +9,12 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from receiver.access.tenants import AtTheDoor, Tenants
-from receiver.access.tokens import NotifyTokens
+from receiver.access.tokens import PROBE, NotifyTokens
 from receiver.database.pool import Pool, Pools, can_write
 from receiver.forwarding.forwarder import Forwarder
 from receiver.frame import Readiness
 from receiver.platform.credentials import can_send, messaging_api_of
+from receiver.probe.prober import Prober
 from receiver.receipts.breaker import Breaker
 from receiver.receipts.intake import Intake, NotDurable
 from receiver.receipts.spool import Spool
@@ -42,6 +43,7 @@ class House:
     dispatcher: Dispatcher | None = None
     forwarder: Forwarder | None = None
     reconciler: Reconciler | None = None
+    prober: Prober | None = None
     app: Starlette = field(init=False)
     served: ASGIApp = field(init=False)
     """What a server serves: `app`, or with a port of its own for receipts both applications."""
@@ -69,6 +71,7 @@ class House:
         warnings += self._without_platform()
         warnings += self.forwarder.warnings() if self.forwarder else []
         warnings += self.reconciler.warnings() if self.reconciler else []
+        warnings += self.prober.warnings() if self.prober else []
         warnings += self.tenants.unprotected()
         warnings += self.spool.warnings() if self.spool else []
         there = await self.database_is_there()
@@ -92,9 +95,9 @@ class House:
         """
         tenant = self.tenants.at_the_door(name)
         if not self.gate.is_open:
-            if tenant is None:
+            if tenant is None and name != PROBE:
                 raise NotDurable("the database has not been opened yet")
-            return tenant._replace(id=None)
+            return tenant._replace(id=None) if tenant else None
         return tenant
 
     def _without_platform(self) -> list[str]:

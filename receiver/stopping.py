@@ -89,5 +89,5 @@ class LastResort:
 
     @staticmethod
     def _leave(code: int) -> None:
-        log.error("end_hangs", extra={"reason": "the process is ended by force"})
+        log.critical("end_hangs", extra={"reason": "the process is ended by force"})
         os._exit(code)

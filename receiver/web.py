@@ -4,6 +4,7 @@ A failure is `application/problem+json` (RFC 9457) with a stable `code`, and eve
 """
 
 import contextvars
+import logging
 import re
 import secrets
 from collections.abc import Mapping, Sequence
@@ -15,11 +16,14 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+log = logging.getLogger("receiver.web")
+
 request_id: contextvars.ContextVar[str | None] = contextvars.ContextVar("request_id", default=None)
 _GOOD_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 # In the state of a request: headers, as pairs of bytes, that its answer bears whatever it is.
 ANSWER_HEADERS = "answer_headers"
+LOGGED = "receiver_logged"  # the attribute of a fault that has been logged: the server need not do it again
 
 
 class FieldError(NamedTuple):
@@ -90,6 +94,10 @@ async def failed(request: Request, error: Exception) -> Response:
     identity = request.scope.get("state", {}).get("request_id")
     headers = {"x-request-id": identity} if identity else {}
     token = request_id.set(identity)
+    if not getattr(error, LOGGED, False):  # it may be answered inside, and go on to the outside
+        door = getattr(request.scope.get("route"), "path", None)
+        log.error("request_failed", extra={"reason": type(error).__name__, "door": door}, exc_info=error)
+        setattr(error, LOGGED, True)
     try:
         title = "Something failed here; it has been logged."
         return await problem_response(request, Problem(500, "internal_error", title, headers=headers))
@@ -174,3 +182,25 @@ class RequestIds:
             await self._app(scope, receive, with_id)
         finally:
             request_id.reset(token)
+
+
+class Faults:
+    """Answers a fault of ours inside of all that gives an answer its headers; the fault goes on to whoever logs it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        has_begun = False
+
+        async def watched(message: Message) -> None:
+            nonlocal has_begun
+            has_begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        except Exception as fault:
+            if scope["type"] == "http" and not has_begun:
+                await (await failed(Request(scope), fault))(scope, receive, send)
+            raise

@@ -107,7 +107,8 @@ async def _run_beside(
         if task in cut_off or (error is None and stopping.asked.is_set()):
             return
         deaths.append(task.get_name())
-        log.error("worker_died", extra={"worker": task.get_name(), "reason": repr(error)}, exc_info=error)
+        extra = {"worker": task.get_name(), "reason": type(error).__name__ if error else "it ended"}
+        log.critical("worker_died", extra=extra, exc_info=error)
         stopping.stop()
         leave()
 
@@ -135,7 +136,7 @@ async def _drain(
         try:
             await worker.close()
         except Exception as error:  # the others are to be closed all the same
-            log.exception("worker_not_closed", extra={"worker": task.get_name(), "reason": repr(error)})
+            log.exception("worker_not_closed", extra={"worker": task.get_name(), "reason": type(error).__name__})
         await asyncio.wait({task, hurry}, timeout=max(deadline - loop.time(), 0), return_when=asyncio.FIRST_COMPLETED)
     hurry.cancel()
     cut_off |= {task for task in tasks if not task.done()}

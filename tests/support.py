@@ -84,7 +84,7 @@ class Database:
             row["relname"]
             for row in self.fetch(
                 "select relname from pg_class where relkind in ('r', 'p') and not relispartition"
-                " and relnamespace = 'public'::regnamespace and relname not in ('cohort', 'cohort_lag')"
+                " and relnamespace = 'public'::regnamespace and relname not in ('cohort_state', 'cohort_lag')"
             )
         ]
         return {table: int(self.value(f"select count(*) from {table}")) for table in tables}

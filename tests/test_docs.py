@@ -182,7 +182,8 @@ def alerts() -> dict[str, str]:
     rules: dict[str, str] = {}
     for file in (ROOT / "grafana" / "alerts").glob("*.rules.yml"):
         for group in yaml.safe_load(file.read_text(encoding="utf-8"))["groups"]:
-            rules |= {rule["alert"]: rule["annotations"]["runbook_url"] for rule in group["rules"]}
+            told = [rule for rule in group["rules"] if "alert" in rule]
+            rules |= {rule["alert"]: rule["annotations"]["runbook_url"] for rule in told}
     return rules
 
 

@@ -168,13 +168,59 @@ def test_every_secret_may_stand_in_a_file(tmp_path: Path) -> None:
     signing = {"PLATFORM_KEY": None, "SERVICE_ID": "svc-1"}
     for setting in (s for s in SETTINGS if s.secret):
         file = tmp_path / setting.name
-        others_text = {"SERVICE_SECRET": SERVICE_SECRET, "FORWARD_TO": "https://hooks.example.com/a-secret-path"}
+        hook = "https://hooks.example.com/a-secret-path"
+        others_text = {"SERVICE_SECRET": SERVICE_SECRET, "FORWARD_TO": hook, "FAILURE_URL": hook}
         text = others_text.get(setting.name, "a long enough secret")
         file.write_text(f"{GOOD.get(f'RECEIVER_{setting.name}', text)}\n")
         others = {**beside, **signing} if setting.name == "SERVICE_SECRET" else beside
+        if setting.name == "FAILURE_SECRET":
+            others = {**beside, "FAILURE_URL": hook}
         read = settings(**{**others, setting.name: None, f"{setting.name}_FILE": str(file)})
         assert isinstance(read, Settings)
     assert read.tenant("default").platform_key == "the-key-of-the-platform"
+
+
+HOOK = "https://hooks.example.com/a-secret-path"
+
+
+def test_where_failures_are_told_is_read_from_variables_or_a_table(tmp_path: Path) -> None:
+    file = tmp_path / "tenants.toml"
+    file.write_text(f'[tenant.shop]\nfailure_url = "{HOOK}"\nfailure_format = "slack"\n[tenant.quiet]\n')
+    also = {"FAILURE_ALSO": "No_Receipt, observed", "FAILURE_DIGEST_SECONDS": "300", "FAILURE_SECRET": LONG}
+    read = settings(CONFIG=str(file), FAILURE_URL=HOOK, **also)
+    default, shop = read.tenant("default").failures, read.tenant("shop").failures
+    assert default is not None
+    assert (default.url, default.format, default.digest_seconds, default.secret) == (HOOK, "json", 300, LONG)
+    assert default.also == {"no_receipt", "observed"}
+    assert shop is not None
+    assert (shop.format, shop.digest_seconds, shop.secret, shop.also) == ("slack", 60, None, frozenset())
+    assert read.tenant("quiet").failures is None
+    for secret in (LONG, "a-secret-path"):
+        assert secret not in repr(read)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"FAILURE_URL": "http://hooks.example.com/"}, "no failure can be posted to RECEIVER_FAILURE_URL: it is plain"),
+        ({"FAILURE_URL": "https://10.0.0.1/"}, "not public"),
+        ({"FAILURE_URL": HOOK, "FAILURE_FORMAT": "xml"}, "RECEIVER_FAILURE_FORMAT is 'xml'"),
+        ({"FAILURE_URL": HOOK, "FAILURE_DIGEST_SECONDS": "86401"}, "RECEIVER_FAILURE_DIGEST_SECONDS is '86401'"),
+        ({"FAILURE_URL": HOOK, "FAILURE_DIGEST_SECONDS": "-1"}, "RECEIVER_FAILURE_DIGEST_SECONDS is '-1'"),
+        ({"FAILURE_URL": HOOK, "FAILURE_ALSO": "clicked"}, "RECEIVER_FAILURE_ALSO has clicked"),
+        ({"FAILURE_URL": HOOK, "FAILURE_SECRET": "short"}, "RECEIVER_FAILURE_SECRET is too short"),
+        ({"FAILURE_SECRET": LONG}, "RECEIVER_FAILURE_SECRET is set, and RECEIVER_FAILURE_URL is missing"),
+    ],
+    ids=["http", "private", "format", "long", "negative", "also", "short", "no-url"],
+)
+def test_a_wrong_setting_of_failures_is_named(changes: dict[str, str], says: str) -> None:
+    (found,) = problems(**changes)
+    assert says in found
+    assert "a-secret-path" not in found
+
+
+def test_what_a_command_of_tail_was_handed_is_no_setting() -> None:
+    assert isinstance(settings(CHANGE_ID="01a1fda7-9714-779d-a3fc-b1fa03eda994"), Settings)
 
 
 def test_a_service_signs_in_place_of_the_key() -> None:

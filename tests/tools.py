@@ -7,6 +7,9 @@ import pytest
 
 PACKAGES = {
     "promtool": "prometheus",
+    "prometheus": "prometheus",
+    "prometheus-alertmanager": "prometheus-alertmanager",
+    "amtool": "prometheus-alertmanager",
     "chromium": "chromium",
     "nginx": "nginx-light",
     "openssl": "openssl",

@@ -12,10 +12,10 @@ from receiver.ids import first_id_at
 WEEKS_AHEAD = 3
 
 BY_ID = ("batch", "submission", "attempt", "message", "message_state", "receipt", "intake")
-BY_TIME = ("change", "cohort", "cohort_lag")
+BY_TIME = ("change", "cohort_state", "cohort_lag")
 HOT = {
     "message_state": "with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05)",
-    "cohort": "with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05)",
+    "cohort_state": "with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05)",
     "cohort_lag": "with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05)",
 }
 

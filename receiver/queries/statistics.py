@@ -1,4 +1,4 @@
-"""The figures of deliveries in SQL: read from `cohort` and `cohort_lag`, by whole days where no hour is asked for."""
+"""The figures of deliveries in SQL: from `cohort_state` and `cohort_lag`, by whole days where no hour is asked for."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -8,7 +8,8 @@ import asyncpg
 
 from receiver.database.pool import Connection
 from receiver.ids import TenantId
-from receiver.messages.lattice import CEILING, FAMILIES, Channel, Fact
+from receiver.messages.cells import CLASSES, COLUMNS, NAMES, Column
+from receiver.messages.lattice import CEILING, FAMILIES, Channel, Fact, State, is_final
 from receiver.queries.statistics_asked import ALL, ALL_COUNTRIES, MOST_GROUPS, Asked
 from receiver.waits import Waits
 
@@ -27,78 +28,77 @@ UNDELIVERABLE = sorted(int(channel) for channel in CEILING)  # of which no deliv
 READABLE = sorted(int(one) for one, family in FAMILIES.items() if {Fact.DELIVERED, Fact.READ} <= {*family.line})
 
 KEYS = {"hour": "c.bucket", "day": "c.bucket", "channel": "c.channel", "country": "c.country", "origin": "c.origin"}
-KEYS |= {"sender": "c.value", "template": "c.value", "carrier": "c.value"}
-KEYS |= {"code_class": "case when c.state between 40 and 46 or c.state = 65 then c.class end"}
-
-CLASSES = range(7)  # platform/codes.py Class
-COLUMNS = ("state", "class", "conflict", "messages")
-LAG_COLUMNS = [f"c{n}" for n in range(16)]
+KEYS |= {"sender": "c.value", "template": "c.value", "carrier": "c.value", "code_class": "c.class"}
 
 SPAN = """
   (select {bucket} as bucket, i.channel, i.country, i.origin, i.value, {columns},
           i.at + interval '{hours} hours' as ended
-     from {table} i
+     from {table}
     where i.tenant = {tenant} and i.hours = {hours} and i.side = {side} and i.at >= {first} and i.at < {last}{only})"""
-# Whole groups are counted by what the figures are made of: few rows. Then the figures are made. Sums of float8 are
-# exact to 2^53, and take half the time of those of bigint, which are numeric.
-COHORTS = """
-with c as ({spans}),
-counted as materialized (
-  select {keys}, c.state, c.class, c.conflict, is_final_v1(c.state, c.channel) as final,
-         {there} as there, {readable} as readable,
-         coalesce(c.ended <= ({patience}::timestamptz[])[c.channel + 1], false) as given_up,
-         coalesce(c.ended <= {usual}, false) as usual_over, sum(c.messages::float8) as n
-    from c {join}
-   group by {numbers}
+# Of each class, and beside them of all that did not fail.
+OF_CLASSES = "cohort_state i cross join (values (null::smallint), (0), (1), (2), (3), (4), (5), (6)) k(class)"
+_ENDED_BADLY = (State.REFUSED, State.INVALID, State.NOT_VERIFIED, State.UNDELIVERED, State.FAILED, State.BOUNCED)
+_OPEN = (State.ACCEPTED, State.SUBMITTED, State.ENDED)
+
+
+def _all_of(*states: State, classes: Sequence[int] = CLASSES) -> str:
+    """How many messages of a row are in one of these states."""
+    columns = (c for c in COLUMNS if c.state in states and c.code_class in classes)
+    return " + ".join(f"c.{column.name}" for column in columns)
+
+
+_AT_CEILING = " ".join(
+    f"when {int(channel)} then {_all_of(*(one for one in _OPEN if is_final(one, channel)))}" for channel in CEILING
 )
-select {names}{figures} from counted {group_by} having sum(n) <> 0 {order_by} limit {limit}
-"""
-_ACCEPTED, _DELIVERED = "state not in (0, 5, 40, 41, 42)", "state in (60, 70)"
-_FAILED, _OPEN = "(state between 42 and 46 or state = 65)", "state in (10, 20, 25)"
-_THERE = f"c.channel not in ({', '.join(map(str, UNDELIVERABLE))})"
-_READABLE = f"c.channel in ({', '.join(map(str, READABLE))})"
-FIGURES = {
-    "messages": "true",
-    "queued": "state = 0",
-    "not_sent": "state in (40, 41)",
-    "uncertain": "state = 5",
-    "accepted": _ACCEPTED,
-    "pending": f"{_OPEN} and not final",
-    "at_ceiling": f"{_OPEN} and final",
-    "no_receipt": "state = 30",
-    "delivered": _DELIVERED,
-    "read": "state = 70",
-    "failed": _FAILED,
-    "refused": "state = 42",
-    "conflict": "conflict",
-    "accepted_there": f"{_ACCEPTED} and there",
-    "delivered_there": f"{_DELIVERED} and there",
-    "failed_there": f"{_FAILED} and there",
-    "delivered_readable": f"{_DELIVERED} and readable",
-    "read_readable": "state = 70 and readable",
-    "settled": "final or state = 30 or given_up",
-    "young": "not usual_over",
-    **{f"class_{n}": f"{_FAILED} and class = {n}" for n in CLASSES},
+# What is counted of each row, and what of that. No row for each state: twelve times fewer are read and grouped.
+COUNTED = {
+    "queued": _all_of(State.QUEUED),
+    "not_sent": _all_of(State.CANCELLED, State.EXPIRED),
+    "uncertain": _all_of(State.UNCERTAIN),
+    "open": _all_of(*_OPEN),
+    "at_ceiling": f"case c.channel {_AT_CEILING} else 0 end",
+    "no_receipt": _all_of(State.NO_RECEIPT),
+    "delivered": _all_of(State.DELIVERED, State.READ),
+    "read": _all_of(State.READ),
+    "refused": _all_of(State.REFUSED),
+    **{f"class_{n}": _all_of(*_ENDED_BADLY, classes=(n,)) for n in CLASSES},
 }
-_FIGURE = "coalesce(sum(n) filter (where {0}), 0)::bigint as {1}"
-PERCENTILES = (50, 90, 95, 99)
-# No row for each class: in the one block where a percentile lies, its class is found by counting along the columns.
-LAGS = """
-with c as ({spans}),
-counted as materialized (select {keys}, c.kind, c.block, {sums} from c group by {numbers}),
-filled as (select *, ({whole})::float8 as here from counted),
-ranked as (
-  select *, sum(here) over (partition by {partition} order by block) - here as below,
-         sum(here) over (partition by {partition}) as total
-    from filled)
-select {names}kind, max(total)::bigint as messages, {percentiles}
-  from ranked where total > 0 group by {partition}
+_FAILED = " + ".join(f"class_{n}" for n in CLASSES)
+ADDED = {
+    **{name: name for name in COUNTED if name != "open"},
+    "messages": "messages",
+    "pending": "open - at_ceiling",
+    "failed": "failed",
+    "conflict": "case when conflict then messages else 0 end",
+    "settled": "case when given_up then messages else messages - queued - uncertain - open + at_ceiling end",
+    "young": "case when usual_over then 0 else messages end",
+    "accepted_there": "case when there then accepted else 0 end",
+    "delivered_there": "case when there then delivered else 0 end",
+    "failed_there": "case when there then failed else 0 end",
+    "delivered_readable": "case when readable then delivered else 0 end",
+    "read_readable": "case when readable then read else 0 end",
+}
+COHORTS = f"""
+with c as ({{spans}}),
+counted as (
+  select {{keys}}, c.conflict, c.channel not in ({", ".join(map(str, UNDELIVERABLE))}) as there,
+         c.channel in ({", ".join(map(str, READABLE))}) as readable,
+         coalesce(c.ended <= ({{patience}}::timestamptz[])[c.channel + 1], false) as given_up,
+         coalesce(c.ended <= {{usual}}, false) as usual_over,
+         {", ".join(f"{text} as {name}" for name, text in COUNTED.items())}
+    from c {{join}} offset 0),
+failing as (select *, {_FAILED} as failed from counted offset 0),
+whole as (
+  select *, open + no_receipt + delivered + failed - refused as accepted,
+         queued + not_sent + uncertain + open + no_receipt + delivered + failed as messages from failing offset 0)
+select {{names}}{", ".join(f"sum({text}) as {name}" for name, text in ADDED.items())}
+  from whole {{group_by}} having sum(messages) <> 0 {{order_by}} limit {{limit}}
 """
-_WANTED = "ceil(total * {0} / 100)"
-_UP_TO = ["+".join(LAG_COLUMNS[: n + 1]) for n in range(16)]
-_PERCENTILE = f"""
-  min(block * 16 + {" + ".join(f"({up_to} < {_WANTED} - below)::integer" for up_to in _UP_TO[:-1])})
-    filter (where below < {_WANTED} and {_WANTED} <= below + here) as p{{0}}"""
+LAGS = """
+with c as ({spans})
+select {names}kind, numeric_send(sum(counts)) as counts from (select {keys}, c.kind, c.counts from c) k
+ group by {names}kind
+"""
 
 
 class Found(NamedTuple):
@@ -150,7 +150,10 @@ def cohorts(
 ) -> Statement:
     """The statement that counts. `learned`: how long the final word usually takes, by channel and country ('': all)."""
     statement, order = Statement(), sorted(waits)  # the channels, whose numbers begin with 0
-    spans = _spans(statement, "cohort", COLUMNS, tenant, asked)
+    table, columns = "cohort_state i", [f"i.{name}" for name in NAMES]
+    if "code_class" in asked.by:
+        table, columns = OF_CLASSES, ["k.class", *map(_of_class, COLUMNS)]
+    spans = _spans(statement, table, ["i.conflict", *columns], tenant, asked)
     by_channel = [as_of - min(learned.get((one, ""), waits[one].usual), waits[one].patience) for one in order]
     usual, join = f"({statement.mark(by_channel)}::timestamptz[])[c.channel + 1]", ""
     known = [(one, country) for one, country in learned if country]
@@ -170,11 +173,7 @@ def cohorts(
         patience=statement.mark([as_of - waits[one].patience for one in order]),
         usual=usual,
         join=join,
-        there=_THERE,
-        readable=_READABLE,
-        numbers=_numbers(len(names) + 9),
         names="".join(f"{name}, " for name in names),
-        figures=", ".join(_FIGURE.format(condition, name) for name, condition in FIGURES.items()),
         group_by=f"group by {', '.join(names)}" if names else "",
         order_by=f"order by {', '.join(names)}" if names else "",
         limit=MOST_GROUPS + 1,
@@ -183,19 +182,20 @@ def cohorts(
 
 
 def lags(tenant: TenantId, asked: Asked) -> Statement:
-    """The statement that finds the percentiles, as classes of lag_v1."""
+    """The statement that adds up how many messages have each class of lag_v1, by kind."""
     statement, names = Statement(), _names(asked)
     statement.text = LAGS.format(
-        spans=_spans(statement, "cohort_lag", ["kind", "block", *LAG_COLUMNS], tenant, asked),
+        spans=_spans(statement, "cohort_lag i", ["i.kind", "i.counts"], tenant, asked),
         keys=_keys(names),
-        sums=", ".join(f"sum(c.{column}) as {column}" for column in LAG_COLUMNS),
-        whole=_UP_TO[-1],
-        numbers=_numbers(len(names) + 3),
-        partition=", ".join([*names, "kind"]),
         names="".join(f"{name}, " for name in names),
-        percentiles=", ".join(_PERCENTILE.format(p) for p in PERCENTILES),
     )
     return statement
+
+
+def _of_class(column: Column) -> str:
+    """A column of OF_CLASSES: in the row of its class alone."""
+    test = f"= {column.code_class}" if column.state in _ENDED_BADLY else "is null"
+    return f"case when k.class {test} then i.{column.name} else 0 end as {column.name}"
 
 
 def _names(asked: Asked) -> list[str]:
@@ -205,10 +205,6 @@ def _names(asked: Asked) -> list[str]:
 
 def _keys(names: Sequence[str]) -> str:
     return ", ".join(["1 as everything", *(f"{KEYS[name]} as {name}" for name in names)])
-
-
-def _numbers(most: int) -> str:
-    return ", ".join(str(n) for n in range(1, most + 1))
 
 
 def _spans(statement: Statement, table: str, columns: Sequence[str], tenant: TenantId, asked: Asked) -> str:
@@ -230,7 +226,7 @@ def _spans(statement: Statement, table: str, columns: Sequence[str], tenant: Ten
             spans.append(
                 SPAN.format(
                     bucket="date_trunc('day', i.at, 'UTC')" if hours == 1 and not asked.hourly else "i.at",
-                    columns=", ".join(f"i.{column}" for column in columns),
+                    columns=", ".join(columns),
                     hours=hours,
                     table=table,
                     tenant=of_tenant,

@@ -179,7 +179,7 @@ class Watch:
                 log.log(
                     logging.WARNING if pause == self._every else logging.DEBUG,
                     "watch_failed",
-                    extra={"reason": repr(error)},
+                    extra={"reason": type(error).__name__},
                 )
                 pause = min(pause * 2, LONGEST_PAUSE)
             if not has_more:

@@ -32,6 +32,15 @@ _OWN_STATUS: Final[Mapping[str, int]] = {
 
 class _Peek(msgspec.Struct):
     deliverychannel: str = ""
+    destination: object = None
+
+    @property
+    def recipients(self) -> list[str]:
+        """Whom the call is for, without a plus in front; it has not been judged yet."""
+        entries = self.destination if isinstance(self.destination, list) else []
+        values = (value for entry in entries if isinstance(entry, dict) for value in entry.values())
+        lists = (value for value in values if isinstance(value, list))
+        return [one.removeprefix("+") for value in lists for one in value if isinstance(one, str)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +100,8 @@ async def answer(sandbox: Sandbox, door: Door, caller: Caller, body: bytes) -> t
 
     A call that the platform refuses by itself meets no trouble but slowness.
     """
-    how = sandbox.scenario.step_for(door.path, _channel(body) if sandbox.scenario.steps else "")
+    peek = _peek(body) if sandbox.scenario.steps else _Peek()
+    how = sandbox.scenario.step_for(door.path, peek.deliverychannel, peek.recipients)
     if how is None or how.takes:
         try:
             given = await door.take(caller, body, how)
@@ -116,11 +126,11 @@ def _scripted(door: Door, how: ScenarioStep) -> Answer:
     return replace(given, headers={**given.headers, "retry-after": str(how.retry_after)})
 
 
-def _channel(body: bytes) -> str:
+def _peek(body: bytes) -> _Peek:
     try:
-        return msgspec.json.decode(body, type=_Peek).deliverychannel
+        return msgspec.json.decode(body, type=_Peek)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return ""
+        return _Peek()
 
 
 def _refuse(descriptions: Mapping[str, str], settings: SandboxSettings) -> Refuse:

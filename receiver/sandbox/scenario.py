@@ -31,8 +31,10 @@ class ScenarioStep(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     """One of PATHS; empty: all of them."""
     channel: str = ""
     """The deliverychannel; empty: whatever it is, or none."""
+    destination: str = ""
+    """What all recipients of the call begin with, such as the digits of a country; empty: whoever they are."""
     first: int = msgspec.field(default=1, name="from")
-    """The first of the calls that match path and channel, counted from 1."""
+    """The first of the calls that match path, channel and destination, counted from 1."""
     last: int | None = msgspec.field(default=None, name="to")
     """The last of them; None: there is no last."""
     every: int = 1
@@ -88,8 +90,8 @@ class ScenarioStep(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
             (not 0 <= self.receipts_after <= 86_400, "receipts_after: 0 to 86400 seconds"),
             (self.taken is False and not self.fails, "taken: an answered call was taken"),
             (
-                self.trouble == "refuse_before" and (self.channel or self.taken),
-                "refuse_before: nothing is read, so there is no channel, and nothing is taken",
+                self.trouble == "refuse_before" and (self.channel or self.destination or self.taken),
+                "refuse_before: nothing is read, so there is no channel and no destination, and nothing is taken",
             ),
             (self.fate and self.capture, "fate, capture: one of them"),
             (self.capture is not None and (wrong := self.capture.wrong()), wrong),
@@ -141,11 +143,11 @@ class Scenario:
         """Whether a call is closed before its body is read; no other step counts such a call."""
         if not self._has_refusals:
             return False
-        return self._find(path, "", before=True) is not None
+        return self._find(path, "", (), before=True) is not None
 
-    def step_for(self, path: str, channel: str) -> ScenarioStep | None:
-        """The first step that the call meets. Every step that matches path and channel counts it."""
-        return self._find(path, channel, before=False) if self.steps else None
+    def step_for(self, path: str, channel: str, recipients: Sequence[str] = ()) -> ScenarioStep | None:
+        """The first step that the call meets. Every step that matches path, channel and destination counts it."""
+        return self._find(path, channel, recipients, before=False) if self.steps else None
 
     def as_json(self) -> dict[str, Any]:
         """The body of `GET /sandbox/scenario`."""
@@ -154,12 +156,14 @@ class Scenario:
             told.append(msgspec.to_builtins(step) | {"seen": self._seen[place], "met": self._met[place]})
         return {"step": told}
 
-    def _find(self, path: str, channel: str, *, before: bool) -> ScenarioStep | None:
+    def _find(self, path: str, channel: str, recipients: Sequence[str], *, before: bool) -> ScenarioStep | None:
         found = None
         for place, step in enumerate(self.steps):
             if (step.trouble == "refuse_before") is not before:
                 continue
             if (step.path and step.path != path) or (step.channel and step.channel != channel):
+                continue
+            if step.destination and not (recipients and all(one.startswith(step.destination) for one in recipients)):
                 continue
             self._seen[place] += 1
             number = self._seen[place]

@@ -12,10 +12,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from receiver.access.entrance import Entrance
 from receiver.app import OPERATIONS, open_house
 from receiver.contract import contract_of
 from receiver.settings import read_settings
-from receiver.web import RequestIds, failed
+from receiver.web import ANSWER_HEADERS, Faults, RequestIds, failed
 from tests.doors.telling import figures
 from tests.support import SECRET, Database, Receiver, cloned, eventually, receiver_process
 
@@ -108,6 +109,29 @@ def test_a_fault_of_ours_is_a_problem_that_bears_the_request_id() -> None:
     assert (answer.status_code, answer.json()["code"]) == (500, "internal_error")
     assert answer.headers["x-request-id"] == answer.json()["request_id"] == "mine-1"
     assert "secret detail" not in answer.text
+
+
+def test_a_fault_of_ours_bears_the_headers_that_every_answer_bears() -> None:
+    async def fault(request: Request) -> Response:
+        request.scope["state"][ANSWER_HEADERS] = [(b"ratelimit-remaining", b"2")]
+        raise RuntimeError
+
+    passed = [Middleware(RequestIds), Middleware(Entrance, origins=["https://app.example"]), Middleware(Faults)]
+    app = Starlette(routes=[Route("/", fault)], middleware=passed, exception_handlers={500: failed})
+    headers = {"x-request-id": "mine-2", "origin": "https://app.example"}
+
+    async def main() -> httpx2.Response:
+        transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
+        async with httpx2.AsyncClient(transport=transport, base_url="http://x") as client:
+            with pytest.raises(RuntimeError):  # whoever logs it hears of it all the same
+                await httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://x").get("/")
+            return await client.get("/", headers=headers)
+
+    answer = asyncio.run(main())
+    assert (answer.status_code, answer.json()["code"]) == (500, "internal_error")
+    assert answer.headers["access-control-allow-origin"] == "https://app.example"
+    assert answer.headers["ratelimit-remaining"] == "2"
+    assert answer.headers["x-request-id"] == answer.json()["request_id"] == "mine-2"
 
 
 def test_a_database_that_goes_away_is_503_and_comes_back(

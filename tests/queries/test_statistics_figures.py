@@ -13,6 +13,7 @@ from starlette.datastructures import QueryParams
 
 from receiver.database.pool import Pool, open_pool
 from receiver.ids import TenantId
+from receiver.messages.cells import COLUMNS
 from receiver.messages.lattice import Channel, State
 from receiver.messages.patience import waits_of
 from receiver.platform.codes import Class
@@ -25,21 +26,20 @@ from tests.support import Database, now
 TODAY = now().replace(hour=0, minute=0, second=0, microsecond=0)
 NOON = TODAY - timedelta(days=1, hours=12)  # of the day before yesterday
 CELL = """
-insert into cohort as t (at, hours, tenant, side, value, channel, country, origin, state, class, conflict, messages)
-select w.at, w.hours, $2, s.side, case when s.side in (0, 4) then '' else $9 end, $3,
-       case s.side when 4 then '' else $4 end,
-       $5, $6, $7, $8, $10
+insert into cohort_state as t (at, hours, tenant, side, value, channel, country, origin, conflict, {0})
+select w.at, w.hours, $2, s.side, case when s.side in (0, 4) then '' else $7 end, $3,
+       case s.side when 4 then '' else $4 end, $5, $6, $8
   from (values (date_trunc('hour', $1::timestamptz), 1), (date_trunc('day', $1::timestamptz, 'UTC'), 24)) w(at, hours)
- cross join (values (0), (4), (1)) s(side) where s.side <> 1 or $9 <> ''
-on conflict (tenant, hours, side, value, at, channel, country, origin, state, class, conflict)
-do update set messages = t.messages + excluded.messages
+ cross join (values (0), (4), (1)) s(side) where s.side <> 1 or $7 <> ''
+on conflict (tenant, hours, side, value, at, channel, country, origin, conflict)
+do update set {0} = t.{0} + excluded.{0}
 """
+COLUMN = {(column.state, column.code_class): column.name for column in COLUMNS}
 LAG = """
-insert into cohort_lag as t (at, hours, tenant, side, value, channel, country, origin, kind, block,
-                             c0, c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11, c12, c13, c14, c15)
-select $1, 24, $2, 4, '', 1, '', 1, 3, l.class >> 4, {sums}
-  from (select lag_v1(0, to_timestamp(s)) as class from unnest($3::float8[]) s) l group by l.class >> 4
-""".format(sums=", ".join(f"count(*) filter (where l.class & 15 = {n})" for n in range(16)))
+insert into cohort_lag (at, hours, tenant, side, value, channel, country, origin, kind, counts)
+select $1, 24, $2, 4, '', 1, '', 1, 3, sum(('1e' || 12 * lag_v1(0, to_timestamp(s)))::numeric)
+  from unnest($3::float8[]) s
+"""
 
 
 async def born(
@@ -57,7 +57,8 @@ async def born(
     sender: str = "",
 ) -> None:
     """Messages that were born in an hour and are in a state now."""
-    await pool.execute(CELL, at, tenant, channel, country, origin, state, code_class, conflict, sender, messages)
+    statement = CELL.format(COLUMN[state, code_class])
+    await pool.execute(statement, at, tenant, channel, country, origin, conflict, sender, messages)
 
 
 async def answer(pool: Pool, tenant: TenantId, query: str, at: datetime | None = None) -> Deliveries:
@@ -172,6 +173,10 @@ def test_each_grouping_and_filter(database: Database) -> None:
         assert await ask("by=day&origin=issued", "at") == [(NOON.replace(hour=0), 12)]
         assert await ask("origin=issued&origin=recorded") == [(18,)]
         assert (await answer(pool, tenant, "origin=recorded")).groups[0].conflict == 6
+        await born(pool, tenant, State.CANCELLED, 2, at=NOON - timedelta(days=3))
+        await born(pool, tenant, State.UNDELIVERED, 8, at=NOON - timedelta(days=3))
+        old = f"by=code_class&origin=issued&to={NOON - timedelta(days=2):%Y-%m-%dT%H:00:00Z}"
+        assert await ask(old, "code_class", "failed", "not_sent") == [("unknown", 8, 0, 8), (None, 0, 2, 2)]
 
     with_pool(database, work)
 

@@ -258,10 +258,11 @@ class Hall:
 
     def __init__(self) -> None:
         self.identity = new_id()
-        self.room = WaitingRoom(10)
+        self.room = WaitingRoom(300)
         self.change, self.hang_up, self.answer = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self.answer.set()
         self.reads = 0
+        self.state = State.ACCEPTED
 
     @asynccontextmanager
     async def listen(self, identity: UUID) -> AsyncIterator["Hall"]:
@@ -276,16 +277,16 @@ class Hall:
         self.reads += 1
         await self.answer.wait()
         row: Any = {"id": self.identity}
-        return Whole(row, (), False, (), None, (), Mark(State.ACCEPTED, Channel.SMS, Fact(0), None, '"1"'))
+        return Whole(row, (), False, (), None, (), Mark(self.state, Channel.SMS, Fact(0), None, '"1"'))
 
     async def receive(self) -> dict[str, str]:
         await self.hang_up.wait()
         return {"type": "http.disconnect"}
 
-    def waiter(self, seconds: float) -> "asyncio.Task[tuple[Whole, Ended]]":
+    def waiter(self, seconds: float, alike: object = None) -> "asyncio.Task[tuple[Whole, Ended]]":
         wish, request = (seconds, Until.FINAL), Request({"type": "http"}, self.receive)
         return asyncio.create_task(
-            self.room.wait(self, self.read, self.identity, wish, frozenset(), request, alike=object())
+            self.room.wait(self, self.read, self.identity, wish, frozenset(), request, alike=alike or object())
         )
 
     async def until_read(self, times: int) -> None:
@@ -309,6 +310,31 @@ def test_one_who_looks_again_when_the_process_ends_holds_up_nobody() -> None:
         hall.answer.set()
         answers = await asyncio.wait_for(asyncio.gather(*waiters), 5)
         assert {ended for _, ended in answers} == {Ended.DRAINING}
+
+    asyncio.run(scenario())
+
+
+def test_those_whom_one_change_wakes_share_one_look_and_none_takes_an_older_one() -> None:
+    async def scenario() -> None:
+        hall = Hall()
+        waiters = [hall.waiter(60, "alike") for _ in range(200)]
+        await hall.until_read(1)
+        hall.change.set()
+        await hall.until_read(2)
+        hall.answer.clear()
+        hall.change.set()
+        await hall.until_read(3)  # and has no answer yet
+        waiters += [hall.waiter(60, "alike") for _ in range(20)]
+        await hall.until_read(4)  # the look that is under way may be older than what they wait for
+        waiters += [hall.waiter(60, f"of their own {n}") for n in range(2)]
+        await hall.until_read(6)
+        hall.answer.set()
+        await hall.until_read(6)
+        hall.state = State.DELIVERED
+        hall.change.set()
+        answers = await asyncio.wait_for(asyncio.gather(*waiters), 5)
+        assert {ended for _, ended in answers} == {Ended.MET}
+        assert hall.reads == 9, "one of all that are alike, and one of each of the two"
 
     asyncio.run(scenario())
 

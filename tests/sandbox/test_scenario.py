@@ -240,6 +240,27 @@ def test_steps_match_by_path_channel_and_number_and_the_first_wins() -> None:
     play(scene)
 
 
+def test_a_step_meets_the_calls_to_one_country_alone() -> None:
+    async def scene(on: Stage) -> None:
+        await on.play({"destination": "34", "fate": "failed"}, {"fate": "delivered"})
+        for numbers in (("34600000001", "+34600000002"), ("447700900101",), ("34600000003", "447700900102")):
+            await on.send(*numbers)
+        await on.call(EVENTS, {"events": [{"evtid": "1", "parameters": {"children": 0}}]})
+        await on.quiet()
+        words = {number: told[-1][0] for number, told in on.recorder.by_destination.items()}
+        assert words == {
+            "34600000001": "Failed",
+            "34600000002": "Failed",
+            "447700900101": "Delivered",
+            "34600000003": "Delivered",
+            "447700900102": "Delivered",
+        }
+        steps = (await on.client.get("/sandbox/scenario")).json()["step"]
+        assert [(one["seen"], one["met"]) for one in steps] == [(1, 1), (4, 3)]
+
+    play(scene)
+
+
 def test_a_call_that_the_platform_refuses_by_itself_meets_no_trouble() -> None:
     async def scene(on: Stage) -> None:
         await on.play({"trouble": "reset"})
@@ -387,6 +408,7 @@ BAD: list[tuple[dict[str, object], str]] = [
     ({"receipts_after": -1}, "receipts_after"),
     ({"taken": False}, "taken"),
     ({"trouble": "refuse_before", "channel": "sms"}, "refuse_before"),
+    ({"trouble": "refuse_before", "destination": "34"}, "refuse_before"),
     ({"trouble": "refuse_before", "taken": True}, "refuse_before"),
     ({"code": "7020", "fate": "silent"}, "fate"),
     ({"transids": "many"}, "transids"),
