@@ -93,7 +93,7 @@ def _oldest() -> stat.Panel:
             query(f"max(receiver_outbox_oldest_seconds{{{TENANT}}})", "oldest", instant=True),
         )
         .decimals(0)
-        .thresholds(thresholds("green", (120, "orange"), (600, "red")))
+        .thresholds(thresholds("green", (120, "orange"), (900, "red")))
     )
 
 
@@ -214,11 +214,11 @@ def _age() -> timeseries.Panel:
         "How long do they wait?",
         units.Seconds,
         "The oldest message in the outbox of each tenant. A line that climbs second by second: nothing of it is "
-        "sent. Seconds under load are normal; at ten minutes look at once: ReceiverOutboxOld in docs/runbooks.md.",
+        "sent. Seconds under load are normal; at the line of a quarter of an hour ReceiverOutboxOld begins.",
         query(f"max by (tenant) (receiver_outbox_oldest_seconds{{{TENANT}}})", "{{tenant}}"),
         wide=8,
     )
-    return marked(panel, thresholds("green", (600, "red")))
+    return marked(panel, thresholds("green", (900, "red")))
 
 
 def _calls() -> timeseries.Panel:

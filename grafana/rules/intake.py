@@ -129,7 +129,7 @@ def _lost(clock: Clock) -> Alert:
         "ReceiverReceiptsLost",
         "critical",
         ("code",),
-        f"{total('code', grown_with_births(clock, dropped, '10m'))} > 0",
+        f"{total('code', grown_with_births(clock, dropped, '10m', witness='receiver_notify_responses_total'))} > 0",
         wait=clock.wait("1m"),
         summary=f"The receipts door answers {label('code')}: the platform drops these receipts for ever",
         description=f"""
@@ -138,7 +138,7 @@ again after that answer.
 """,
         why="""
 The door is built to give no such answer; a rule that watches what can't happen costs one query. One receipt is enough,
-and a newborn series counts with its value: this code was never answered before.
+and a newborn series counts with its value, where Prometheus looked before: this code was never answered.
 """,
     )
 

@@ -12,8 +12,8 @@ def keeping(clock: Clock) -> Group:
     return Group(
         "receiver-keeping",
         (
-            _down(clock),
-            _database_away(clock),
+            *_down(clock),
+            *_database_away(clock),
             _duty_not_held(clock),
             _statistics_behind(clock),
             *_partitions(clock),
@@ -22,46 +22,88 @@ def keeping(clock: Clock) -> Group:
     )
 
 
-def _down(clock: Clock) -> Alert:
-    return Alert(
-        "ReceiverDown",
-        "critical",
-        ("job", "instance"),
-        f"""
+def _down(clock: Clock) -> tuple[Alert, Alert]:
+    wait = clock.wait("1m", least=10)
+    within = f"last_over_time({SCRAPED}[{clock.range('1d')}])"
+    return (
+        Alert(
+            "ReceiverDown",
+            "critical",
+            ("job", "instance"),
+            f"""
 up == 0
   and on (job, instance)
-(up{{job=~"receiver.*"}} or last_over_time({SCRAPED}[{clock.range("1d")}]))
+(up{{job=~"receiver.*"}} or {within})
 """,
-        wait=clock.wait("1m", least=10),
-        summary=f"The receiver at {PROCESS} does not answer",
-        description=f"""
+            wait=wait,
+            summary=f"The receiver at {PROCESS} does not answer",
+            description=f"""
 Prometheus has had no answer from {PROCESS} for {clock.words("1m")} (up is {VALUE}). If no other process takes
 receipts, the platform gives them up about three minutes after it first told them.
 """,
-        why="""
+            why="""
 A target of a job that is named receiver, or any that was one within the day. It is silent about what is no target any
 more.
 """,
+        ),
+        Alert(
+            "ReceiverDown",
+            "critical",
+            (),
+            f"""
+count(count by (job, instance) ({within}))
+  unless on ()
+{SCRAPED}
+""",
+            wait=wait,
+            marks={"sign": "all"},
+            summary="No receiver answers",
+            description=f"""
+Prometheus has had no answer from any receiver for {clock.words("1m")}; within {clock.words("1d")} {VALUE} answered.
+Nothing is taken: the platform gives receipts up about three minutes after it first told them.
+""",
+            why="""
+That one of several is down explains nothing of what the others tell; that all are, everything. It also sees targets
+that are no more: a service discovery forgets a process that has died.
+""",
+        ),
     )
 
 
-def _database_away(clock: Clock) -> Alert:
-    return Alert(
-        "ReceiverDatabaseAway",
-        "critical",
-        ("instance",),
-        "min by (instance) (receiver_database_up) == 0",
-        wait=clock.wait("1m", least=7),
-        keep=clock.wait("3m", least=15),
-        summary=f"Postgres does not answer {PROCESS}",
-        description=f"""
-The receiver at {PROCESS} has not reached Postgres for {clock.words("1m")} (receiver_database_up is {VALUE}).
-Receipts go to the spool; nothing can be asked or handed in, and nothing is sent.
+def _database_away(clock: Clock) -> tuple[Alert, Alert]:
+    wait, keep = clock.wait("1m", least=7), clock.wait("3m", least=15)
+    follows = "Receipts go to the spool; nothing can be asked or handed in, and nothing is sent."
+    return (
+        Alert(
+            "ReceiverDatabaseAway",
+            "critical",
+            ("instance",),
+            "min by (instance) (receiver_database_up) == 0",
+            wait=wait,
+            keep=keep,
+            summary=f"Postgres does not answer {PROCESS}",
+            description=f"""
+The receiver at {PROCESS} has not reached Postgres for {clock.words("1m")} (receiver_database_up is {VALUE}). {follows}
 """,
-        why="""
+            why="""
 A failover of some seconds is nobody's trouble. It goes on for three minutes after Postgres is back: until the spool is
 drained and the duties are held again.
 """,
+        ),
+        Alert(
+            "ReceiverDatabaseAway",
+            "critical",
+            (),
+            "max(receiver_database_up) == 0",
+            wait=wait,
+            keep=keep,
+            marks={"sign": "all"},
+            summary="Postgres answers no receiver",
+            description=f"""
+No receiver has reached Postgres for {clock.words("1m")} (receiver_database_up is {VALUE}). {follows}
+""",
+            why="The cause of what follows for everybody. One process that has lost its way to Postgres is none.",
+        ),
     )
 
 

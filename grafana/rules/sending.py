@@ -11,39 +11,50 @@ def sending(clock: Clock) -> Group:
     """What keeps messages and forwarded receipts from going out."""
     return Group(
         "receiver-sending",
-        (_credentials(clock), _lane_stopped(clock), _lane_unanswered(clock), _outbox_old(clock), *_forwards(clock)),
+        (*_credentials(clock), _lane_stopped(clock), _lane_unanswered(clock), _outbox_old(clock), *_forwards(clock)),
     )
 
 
-def _credentials(clock: Clock) -> Alert:
+def _credentials(clock: Clock) -> tuple[Alert, Alert]:
     def polls(results: str) -> str:
         return total("tenant", grown(clock, f'receiver_polls_total{{result=~"{results}"}}', "15m"))
 
-    return Alert(
-        "ReceiverCredentialsRefused",
-        "critical",
-        ("tenant",),
-        f"""
-max by (tenant) (receiver_lane_stopped) > 0
-or
-(
+    return (
+        Alert(
+            "ReceiverCredentialsRefused",
+            "critical",
+            ("tenant",),
+            "max by (tenant) (receiver_lane_stopped) > 0",
+            wait=clock.wait("2m"),
+            keep=clock.wait("5m", least=15),
+            summary=f"The platform refuses the credentials of {OWN}",
+            description=f"""
+The platform refuses the key or the service of {OWN} for sending. {figure("receiver_outbox_messages", "tenant")}
+messages wait. They go out by themselves when the credentials are good again.
+""",
+            why="""
+The gauge is the whole database's: the largest counts. Five minutes more for what waited meanwhile and is old.
+""",
+        ),
+        Alert(
+            "ReceiverCredentialsRefused",
+            "warning",
+            ("tenant",),
+            f"""
 {polls("refused")} > 0
-  unless on (tenant)
+unless on (tenant)
 {polls("answered|unknown")} > 0
-)
 """,
-        wait=clock.wait("2m"),
-        keep=clock.wait("5m", least=15),
-        summary=f"The platform refuses the credentials of {OWN}",
-        description=f"""
-The platform refuses the key or the service of {OWN}, for sending or for asking.
-{figure("receiver_outbox_messages", "tenant")} messages wait. They go out by themselves when the credentials are
-good again.
+            wait=clock.wait("5m"),
+            marks={"sign": "asking"},
+            summary=f"The platform refuses the credentials of {OWN} when it is asked",
+            description=f"""
+{VALUE} calls for the status of messages of {OWN} were refused in the last {clock.words("15m")}, and none was answered.
+Receipts come and messages go out all the same; what the platform never told stays unknown.
 """,
-        why="""
-The lane's gauge is the whole database's: the largest counts. A tenant that only listens has no lane; of it the status
-calls tell, as long as none was answered. Five minutes more for what waited meanwhile and is old.
-""",
+            why="Nobody is woken for it, and it explains nothing else: sending may be well. A tenant that only listens has "
+            "no lane, and this alone.",
+        ),
     )
 
 
@@ -77,7 +88,7 @@ def _lane_unanswered(clock: Clock) -> Alert:
         "critical",
         ("tenant",),
         f"""
-{calls("uncertain")} >= 10
+{calls("uncertain")} >= 5
   and
 {calls("uncertain")}
   > 0.5 *

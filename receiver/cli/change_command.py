@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from typing import IO, Any
 
@@ -15,7 +16,7 @@ import typer
 
 from receiver.environment import OF_A_CHANGE
 
-LAST_SECONDS = 2.0  # between being asked to end and being ended
+LAST_SECONDS, LOOK_SECONDS = 2.0, 0.02  # between being asked to end and being ended
 # Variables of the command, and what of a change they have.
 VARIABLES = {
     "ID": "id",
@@ -81,14 +82,28 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
             process.stdin.close()
     if process.poll() is not None:
         return
-    for number, seconds in ((signal.SIGTERM, LAST_SECONDS), (signal.SIGKILL, None)):
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, number)
-        try:
-            process.wait(seconds)
-            return
-        except subprocess.TimeoutExpired:
-            continue
+    try:
+        _signal(process, signal.SIGTERM)
+        until = time.monotonic() + LAST_SECONDS
+        while _is_there(process) and time.monotonic() < until:
+            time.sleep(LOOK_SECONDS)
+    finally:  # a second Ctrl-C too
+        _signal(process, signal.SIGKILL)
+        process.wait()
+
+
+def _is_there(process: "subprocess.Popen[bytes]") -> bool:
+    """Whether it, or anything that it has started, has not ended."""
+    return process.poll() is None or _signal(process, 0)
+
+
+def _signal(process: "subprocess.Popen[bytes]", number: int) -> bool:
+    """Tells it and all that it has started; returns whether anybody heard."""
+    try:
+        os.killpg(process.pid, number)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
 
 
 def end_like_ctrl_c() -> None:

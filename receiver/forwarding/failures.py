@@ -5,7 +5,7 @@ is locked first: each change is told once, whoever dies. docs/decisions/0024-fai
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
@@ -19,6 +19,7 @@ from receiver.ids import TenantId
 
 MOST = 20_000  # changes of one step: a tenth of a second
 FEW = 80  # transactions of 256 receipts at most: no need to look how many changes they wrote
+FIRST = "first"  # nobody has looked before
 OLDEST = timedelta(hours=24)  # a failure of longer ago is no news
 
 BY_INDEX = """
@@ -93,11 +94,17 @@ ADVANCE = "update noticed set snapshot = $1::text::pg_snapshot, at = $2"
 
 QUEUE = """
 insert into forward (tenant, message_id, fingerprint, url, created_at, due_at, expires_at, body)
-select u.tenant, u.message_id, u.fingerprint, u.url, u.at, $7, $8, u.body
-  from unnest($1::smallint[], $2::uuid[], $3::bytea[], $4::text[], $5::timestamptz[], $6::bytea[])
-       with ordinality as u(tenant, message_id, fingerprint, url, at, body, n)
+select u.tenant, u.message_id, u.fingerprint, u.url, $6, $6, $7, u.body
+  from unnest($1::smallint[], $2::uuid[], $3::bytea[], $4::text[], $5::bytea[])
+       with ordinality as u(tenant, message_id, fingerprint, url, body, n)
  order by u.n
 on conflict on constraint forward_once do nothing
+"""
+# One that is tried just now is tried again, if it must be, at the new address.
+REDIRECT = """
+update forward f set url = u.url
+  from unnest($1::smallint[], $2::text[]) as u(tenant, url)
+ where f.tenant = u.tenant and f.body is not null and f.url <> u.url
 """
 
 DIGESTS = "select tenant, began_at, figures::text as figures from failure_digest order by tenant"
@@ -125,7 +132,6 @@ class Notice(NamedTuple):
     message_id: UUID
     fingerprint: bytes
     url: str
-    at: datetime
     body: bytes
 
 
@@ -150,7 +156,7 @@ async def begin(connection: Connection) -> Begun | None:
     if row is None:
         if (await connection.execute(BEGIN)).endswith(" 0"):
             return None
-        row, begun = await connection.fetchrow(LOCK, OLDEST), "first"
+        row, begun = await connection.fetchrow(LOCK, OLDEST), FIRST
     elif row["is_good"]:
         return Begun(row["snapshot"], row["floor_seq"])
     else:
@@ -181,6 +187,11 @@ async def queue(connection: Connection, notices: Sequence[Notice], now: datetime
     if notices:
         columns = [list(column) for column in zip(*notices, strict=True)]
         await connection.execute(QUEUE, *columns, now, now + PATIENCE)
+
+
+async def redirect(connection: Connection, urls: Mapping[TenantId, str]) -> None:
+    """What waits, or was given up, goes to these addresses from now on."""
+    await connection.execute(REDIRECT, list(urls), list(urls.values()))
 
 
 async def digests(connection: Connection) -> dict[TenantId, FailureDigest]:

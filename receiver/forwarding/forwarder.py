@@ -64,7 +64,7 @@ class Forwarder:
         self._calls: set[asyncio.Task[None]] = set()
         self._done: list[Claim] = []
         self._put_off: list[Putting] = []
-        self._given_up: Counter[tuple[str, str]] = Counter()
+        self._given_up: Counter[tuple[str, str, bool]] = Counter()
         self._measured: set[TenantId] = set()
         self._wake = asyncio.Event()
         self._closing = False
@@ -94,7 +94,8 @@ class Forwarder:
         """A warning for each host that is left alone, for /readyz."""
         hosts = self._breakers.open_hosts()
         named = [
-            f"receipts do not reach {host}: they wait, see `receiver forwards list`" for host in hosts[:MOST_NAMED]
+            f"receipts or notices do not reach {host}: they wait, see `receiver forwards list`"
+            for host in hosts[:MOST_NAMED]
         ]
         return (
             named if len(hosts) <= MOST_NAMED else [*named, f"nor do they reach {len(hosts) - MOST_NAMED} more hosts"]
@@ -189,7 +190,7 @@ class Forwarder:
             if result is Result.RETRIED and due_at is None:
                 result = Result.GIVEN_UP
             if due_at is None:
-                self._given_up[tenant, claim.host] += 1
+                self._given_up[tenant, claim.host, claim.is_notice] += 1
             self._put_off.append(Putting(claim, due_at, status, error))
         _count(result, tenant, claim.is_notice)
         if result is Result.TAKEN and not claim.is_notice:
@@ -218,8 +219,9 @@ class Forwarder:
             for (tenant, is_notice), number in numbers.items():
                 _count(result, self._name(tenant), is_notice, number)
                 log.warning(EVENTS[result, is_notice], extra={"tenant": self._name(tenant), "number": number})
-        for (name, host), number in self._given_up.items():
-            log.warning("forwards_given_up", extra={"tenant": name, "host": host, "number": number})
+        for (name, host, is_notice), number in self._given_up.items():
+            extra = {"tenant": name, "host": host, "number": number}
+            log.warning("failure_notices_given_up" if is_notice else "forwards_given_up", extra=extra)
         self._given_up.clear()
         self._show(depths, now)
 

@@ -94,7 +94,7 @@ def of_failure(row: asyncpg.Record, name: str, told: FailureNotices) -> Notice:
     failure = _failure(row, name, fingerprint.hex())
     body = Text(_line(failure)) if told.format == "slack" else failure
     tenant = TenantId(row["tenant"])
-    return Notice(tenant, row["message_id"], fingerprint, told.url, row["at"], msgspec.json.encode(body))
+    return Notice(tenant, row["message_id"], fingerprint, told.url, msgspec.json.encode(body))
 
 
 def of_digest(tenant: TenantId, digest: FailureDigest, name: str, told: FailureNotices) -> Notice:
@@ -104,7 +104,7 @@ def of_digest(tenant: TenantId, digest: FailureDigest, name: str, told: FailureN
         body = msgspec.json.encode(Text(_lines(digest, name)))
     else:
         body = msgspec.json.encode(_digest(digest, name, identity.hex))
-    return Notice(tenant, identity, identity.bytes, told.url, digest.first, body)
+    return Notice(tenant, identity, identity.bytes, told.url, body)
 
 
 def group_of(row: asyncpg.Record) -> Group:

@@ -51,6 +51,7 @@ class Noticer:
         self._most = self._most_changes = most_changes
         self._closing = asyncio.Event()
         self._last_failure: str | None = None
+        self._is_redirected = False
 
     async def run(self) -> None:
         """Rounds until closed; the one in hand is ended."""
@@ -75,13 +76,20 @@ class Noticer:
             place = await failures.begin(connection)
             if place is None:
                 return False
-            if place.begun:
-                log.info("failure_notices_begin", extra={"reason": place.begun})
             told = self._told()
+            if not self._is_redirected:
+                await failures.redirect(connection, {tenant: one.url for tenant, one in told.items()})
             read = await failures.read(connection, place, [_wanted(*one) for one in told.items()], self._most)
             notices, dropped = self._each(read.rows, told)
             notices += await self._digests(connection, read.rows, told)
             await failures.queue(connection, notices, self._clock())
+        self._is_redirected = True
+        if place.begun:  # anew: what failed meanwhile is told by nobody
+            log.log(
+                logging.INFO if place.begun == failures.FIRST else logging.WARNING,
+                "failure_notices_begin",
+                extra={"reason": place.begun},
+            )
         for tenant, number in dropped.items():
             name = self._tenants.names.get(tenant, "unknown")
             metrics.FAILURE_NOTICES.labels(Result.DROPPED.value, name).inc(number)

@@ -73,7 +73,8 @@ select tenant, count(*) filter (where due_at < 'infinity') as waiting,
        min(created_at) filter (where due_at < 'infinity') as oldest,
        min(expires_at) filter (where due_at < 'infinity') as expires_at,
        min(expires_at) filter (where due_at = 'infinity') as dead_since,
-       count(*) filter (where due_at < 'infinity' and body is not null) as notices
+       count(*) filter (where due_at < 'infinity' and body is not null) as notices,
+       count(*) filter (where due_at = 'infinity' and body is not null) as dead_notices
   from forward group by tenant
 """
 # One process at a time trims: two would each take away all that is too much.
@@ -83,8 +84,8 @@ with gone as (
   delete from forward where id in (
     select id from forward
      where tenant = $1 and lease_until is null and (due_at = 'infinity') = $2
-       and ($4::boolean is null or (body is not null) = $4)
-     order by id limit $3 for update skip locked)
+       and (body is not null) = $3
+     order by id limit $4 for update skip locked)
   returning 1)
 select count(*) from gone
 """
@@ -113,7 +114,9 @@ returning id
 """
 
 DEAD_KEPT = timedelta(days=30)  # after they were given up
-MOST_NOTICES = 10_000  # of a tenant that wait: 15 MB. They take no place of its receipts
+MOST_NOTICES = (
+    10_000  # of a tenant that wait: 15 MB, and as many that were given up. They take no place of its receipts
+)
 
 
 class Claim(NamedTuple):
@@ -158,15 +161,26 @@ class Depth(NamedTuple):
     dead_since: datetime | None
     notices: int
     """Of those that wait."""
+    dead_notices: int
+    """Of those that were given up."""
 
     def is_over(self, now: datetime, most: int) -> bool:
         """Whether something has to go: too many rows, or too old ones."""
         too_old = self.expires_at is not None and self.expires_at <= now
         too_old = too_old or (self.dead_since is not None and self.dead_since < now - DEAD_KEPT)
-        return too_old or max(self.waiting - self.notices, self.dead) > most or self.notices > MOST_NOTICES
+        return too_old or any(number > 0 for *_, number in self.too_many(most))
+
+    def too_many(self, most: int) -> tuple[tuple[bool, bool, int], ...]:
+        """By how many rows each kind is over its bound, where above 0: given up or not, notices or receipts."""
+        return (
+            (False, False, self.waiting - self.notices - most),
+            (False, True, self.notices - MOST_NOTICES),
+            (True, False, self.dead - self.dead_notices - most),
+            (True, True, self.dead_notices - MOST_NOTICES),
+        )
 
 
-NO_DEPTH = Depth(0, 0, None, None, None, 0)
+NO_DEPTH = Depth(0, 0, None, None, None, 0, 0)
 
 Numbers = dict[tuple[TenantId, bool], int]
 """How many by tenant, and whether they are failure notices."""
@@ -230,12 +244,8 @@ async def bound(connection: Connection, now: datetime, most: int) -> tuple[Numbe
         }
         await connection.execute(FORGET, now - DEAD_KEPT)
         for tenant, depth in (await measure(connection)).items():
-            for is_notice, more in (
-                (False, depth.waiting - depth.notices - most),
-                (True, depth.notices - MOST_NOTICES),
-            ):
-                if more > 0:
-                    dropped[tenant, is_notice] = await connection.fetchval(TRIM, tenant, False, more, is_notice)
-            if depth.dead > most:
-                await connection.fetchval(TRIM, tenant, True, depth.dead - most, None)
+            for is_dead, is_notice, number in depth.too_many(most):
+                gone = await connection.fetchval(TRIM, tenant, is_dead, is_notice, number) if number > 0 else 0
+                if gone and not is_dead:
+                    dropped[tenant, is_notice] = gone
     return dropped, over

@@ -46,7 +46,7 @@ class _Part:
 
 
 def _families(registry: CollectorRegistry) -> Iterator[tuple[Metric, Iterator[Sample]]]:
-    """Each name with its series, made one after the other: their own collect() makes the thousands of a name at once."""
+    """Each name with its series, made one by one: their own collect() makes the thousands of a name at once."""
     for metric in tuple(registry._collector_to_names):
         assert isinstance(metric, MetricWrapperBase)
         [family] = metric.describe()

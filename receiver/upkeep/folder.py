@@ -73,10 +73,12 @@ class Folder:
     async def once(self) -> Step | None:
         """One step; a count of everything where the database came from another cluster. None: another process folds."""
         async with self._pool.acquire() as connection:
+            senders = None
             if self._outcomes is not None:
                 await self._outcomes.begin(connection, self._now())
+                senders = self._outcomes.senders.all
             try:
-                step = await folding.fold(connection, self._most, self._outcomes.senders.all if self._outcomes else None)
+                step = await folding.fold(connection, self._most, senders)
             except Unsettled:
                 log.warning("statistics_recounting", extra={"reason": "restored into another cluster"})
                 step = await folding.recount(connection)

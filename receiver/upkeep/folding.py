@@ -166,8 +166,8 @@ lags as (
   on conflict ({KEY}, kind) do update set counts = t.counts + excluded.counts
 )
 """
-# What was read comes back: what moved of ours, as `outcomes` counts it, and in one row without a tenant all else. Senders
-# that have no label ($5) are one: there may be as many as messages. What we read anew (6: own) is no news.
+# What was read comes back: what moved of ours, as `outcomes` counts it, and in one row without a tenant all else.
+# Senders that have no label ($5) are one: there may be as many as messages. What we read anew (6: own) is no news.
 FOLD = f"""{ADD_UP.format(seen=SEEN)},
 done as (update folded set snapshot = $2::text::pg_snapshot, at = $4)
 select m.tenant, m.channel, m.country, m.sender, m.feed, m.hour, m.old_state, m.new_state, count(*) as n
@@ -218,7 +218,8 @@ class Step:
 async def fold(connection: Connection, most: int = MOST, senders: Sequence[str] | None = None) -> Step | None:
     """Adds up what has come into the log, `most` changes or one transaction's more. None: another process does.
 
-    With `senders`, only these are told by name in what moved. Raises Unsettled, and what Postgres says: then nothing was done.
+    With `senders`, these alone are told by name in what moved. Raises Unsettled, and what Postgres says: then nothing
+    was done.
     """
     async with connection.transaction():
         await connection.execute(BY_INDEX)

@@ -128,8 +128,8 @@ class Outcomes:
         by_country, by_sender = Counter[tuple[str, ...]](), Counter[tuple[str, ...]]()
         for one in moved:
             outcome = came_into(one.old, one.new)
-            channel = CHANNELS[one.channel]
-            if outcome is None:
+            channel = CHANNELS.get(one.channel)
+            if outcome is None or channel is None:
                 continue
             if one.hour is not None:
                 self._remember(one, one.hour, channel, outcome)

@@ -4,9 +4,12 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
+import asyncpg
+
 from receiver.database.pool import Connection
 from receiver.ids import TenantId
-from receiver.messages.lattice import Channel
+from receiver.messages.cells import COLUMNS, NAMES
+from receiver.messages.lattice import Channel, State
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 PAST = 7 * DAY
@@ -18,35 +21,47 @@ BY_INDEX = """
 select set_config(name, 'off', true) from unnest(array['enable_seqscan', 'enable_bitmapscan', 'enable_hashjoin',
   'enable_mergejoin', 'enable_memoize']) as n(name)
 """
-BUSIEST = """
+# Summed up before there is a row for each state: a cell has some sixty columns, and there are many cells.
+_STATES = {int(state): " + ".join(f"i.{c.name}" for c in COLUMNS if c.state is state) for state in State}
+_OF_CELL = ", ".join(f"{columns} as n{state}" for state, columns in _STATES.items())
+_SUMS = ", ".join(f"sum(c.n{state})::bigint as n{state}" for state in _STATES)
+_EACH = f"""
+ cross join lateral (values {", ".join(f"({state}, f.n{state})" for state in _STATES)}) n(state, messages)
+ where n.messages > 0
+"""
+BUSIEST = f"""
 select f.name from (
   select case $1::smallint when 0 then c.country else c.value end as name, sum(c.messages) as messages
     from tenant t
    cross join lateral (
-     select i.country, i.value, i.messages from cohort i
+     select i.country, i.value, {" + ".join(f"i.{name}" for name in NAMES)} as messages from cohort_state i
       where i.tenant = t.id and i.hours = 24 and i.side = $1 and i.at >= $2 and i.origin = 1 offset 0) c
    group by 1) f
  where f.name <> '' order by f.messages desc, f.name limit $3
 """
-STATES = """
-select c.tenant, c.channel, c.state, w.age, sum(c.messages)::bigint as messages
-  from tenant t
- cross join unnest($1::text[], $2::smallint[], $3::timestamptz[], $4::timestamptz[]) w(age, hours, begin, until)
- cross join lateral (
-   select i.tenant, i.channel, i.state, i.messages from cohort i
-    where i.tenant = t.id and i.hours = w.hours and i.side = 4 and i.value = '' and i.at >= w.begin and i.at < w.until
-    offset 0) c
- group by 1, 2, 3, 4 having sum(c.messages) > 0
+STATES = f"""
+select f.tenant, f.channel, n.state::smallint, f.age, n.messages from (
+  select t.id as tenant, c.channel, w.age, {_SUMS}
+    from tenant t
+   cross join unnest($1::text[], $2::smallint[], $3::timestamptz[], $4::timestamptz[]) w(age, hours, begin, until)
+   cross join lateral (
+     select i.channel, {_OF_CELL} from cohort_state i
+      where i.tenant = t.id and i.hours = w.hours and i.side = 4 and i.value = '' and i.at >= w.begin
+        and i.at < w.until offset 0) c
+   group by 1, 2, 3) f
+{_EACH}
 """
-BORN = """
-select c.tenant, c.channel, c.country, c.state, sum(c.messages)::bigint as messages
-  from tenant t
- cross join unnest($1::smallint[], $2::timestamptz[]) w(channel, at)
- cross join lateral (
-   select i.tenant, i.channel, i.country, i.state, i.messages from cohort i
-    where i.tenant = t.id and i.hours = 1 and i.side = 0 and i.value = '' and i.at = w.at and i.channel = w.channel
-      and i.origin = 1 offset 0) c
- group by 1, 2, 3, 4 having sum(c.messages) > 0
+BORN = f"""
+select f.tenant, f.channel, f.country, n.state::smallint, n.messages from (
+  select t.id as tenant, w.channel, c.country, {_SUMS}
+    from tenant t
+   cross join unnest($1::smallint[], $2::timestamptz[]) w(channel, at)
+   cross join lateral (
+     select i.country, {_OF_CELL} from cohort_state i
+      where i.tenant = t.id and i.hours = 1 and i.side = 0 and i.value = '' and i.at = w.at and i.channel = w.channel
+        and i.origin = 1 offset 0) c
+   group by 1, 2, 3) f
+{_EACH}
 """
 
 
@@ -71,10 +86,19 @@ class Born(NamedTuple):
 
 
 async def busiest(connection: Connection, side: int, now: datetime, most: int) -> list[str]:
-    """The countries or senders of most messages of ours in the last week, the busiest first."""
+    """The countries or senders of most messages of ours, the busiest first: of the last week, or where these are too
+    many to add up in time, of the last day. Raises asyncpg.QueryCanceledError when a day's are, too.
+    """
+    try:
+        return await _busiest_since(connection, side, now - PAST, most)
+    except asyncpg.QueryCanceledError:
+        return await _busiest_since(connection, side, now - DAY, most)
+
+
+async def _busiest_since(connection: Connection, side: int, since: datetime, most: int) -> list[str]:
     async with connection.transaction():
         await connection.execute(BY_INDEX)
-        return [row["name"] for row in await connection.fetch(BUSIEST, side, now - PAST, most)]
+        return [row["name"] for row in await connection.fetch(BUSIEST, side, since, most)]
 
 
 async def kept(connection: Connection, now: datetime) -> list[Kept]:

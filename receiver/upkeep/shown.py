@@ -5,10 +5,11 @@ import contextlib
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
+from prometheus_client import Gauge
 
 from receiver import metrics
 from receiver.database.leases import LOOK_SECONDS
@@ -28,6 +29,9 @@ EVERY_SECONDS = 20.0
 REST = 19  # however long it takes: a twentieth of the time
 HOUR = timedelta(hours=1)
 STATES = {int(state): state.word for state in State}
+CHANNELS = {int(channel): channel.word for channel in Channel}
+AT_A_TIME = 500  # rows or series: some milliseconds
+Labels = tuple[str, ...]
 PENDING = "pending"  # of a mature message that was accepted: no last word has come
 
 
@@ -45,6 +49,7 @@ class Shower:
     ) -> None:
         self._pool, self._tenants, self._outcomes, self._now, self._held = pool, tenants, outcomes, now, held
         self._waits = {channel: waits for channel, waits in waits_of(channels).items() if channel not in CEILING}
+        self._kept, self._mature = set[Labels](), set[Labels]()  # what is shown of messages by state, and by fate
         self._closing = asyncio.Event()
         self._last_failure: str | None = None
 
@@ -76,9 +81,10 @@ class Shower:
             hours = {channel: _mature(learned, channel, waits, now) for channel, waits in self._waits.items()}
             kept = await roll_up.kept(connection, now)
             born = await roll_up.born(connection, hours)
+        became = await self._became(born)
         if self._held() and not self._closing.is_set():
-            self._show_kept(kept)
-            self._show_mature(born, hours)
+            await self._show_kept(kept)
+            await self._show_mature(became, hours)
 
     async def _round(self) -> None:
         try:
@@ -92,28 +98,50 @@ class Shower:
         else:
             self._last_failure = None
 
-    def _show_kept(self, kept: list[roll_up.Kept]) -> None:
-        metrics.STATES.clear()
-        for one in kept:
-            words = Channel(one.channel).word, STATES.get(one.state, "unknown"), one.age
-            metrics.STATES.labels(self._tenants.get(one.tenant, "unknown"), *words).set(one.messages)
+    async def _became(self, born: Sequence[roll_up.Born]) -> Counter[tuple[TenantId, int, str, str]]:
+        """What became of these, by what has a label; a part at a time, for there may be thousands."""
+        found = Counter[tuple[TenantId, int, str, str]]()
+        for number, one in enumerate(born):
+            if number % AT_A_TIME == 0:
+                await asyncio.sleep(0)
+            if outcome := OUTCOME.get(one.state):
+                country = self._outcomes.countries.label(one.country or None)
+                found[one.tenant, one.channel, country, PENDING if outcome == ACCEPTED else outcome] += one.messages
+        return found
 
-    def _show_mature(self, born: list[roll_up.Born], hours: Mapping[Channel, datetime]) -> None:
-        figures = Counter[tuple[Cohort, str]]()
-        for one in born:
-            channel, outcome = Channel(one.channel), OUTCOME.get(one.state)
-            if outcome is not None:
-                cohort = Cohort(
-                    _number(hours[channel]), one.tenant, channel, self._outcomes.countries.label(one.country or None)
-                )
-                figures[cohort, PENDING if outcome == ACCEPTED else outcome] += one.messages
+    async def _show_kept(self, kept: Sequence[roll_up.Kept]) -> None:
+        figures = Counter[Labels]()
+        for one in kept:
+            words = CHANNELS.get(one.channel, "unknown"), STATES.get(one.state, "unknown"), one.age
+            figures[self._tenants.get(one.tenant, "unknown"), *words] += one.messages
+        await _show(metrics.STATES, self._kept, figures)
+        self._kept = set(figures)
+
+    async def _show_mature(
+        self, became: Mapping[tuple[TenantId, int, str, str], int], hours: Mapping[Channel, datetime]
+    ) -> None:
+        figures = Counter[Labels]()
+        for (tenant, number, country, outcome), messages in became.items():
+            channel = Channel(number)
+            imported = self._outcomes.imported(Cohort(_number(hours[channel]), tenant, channel, country))
+            labels = self._tenants.get(tenant, "unknown"), channel.word, country, outcome
+            figures[labels] += max(messages - imported.get(outcome, 0), 0)
         self._outcomes.forget_before(_number(min(hours.values())))
-        metrics.MATURE.clear()
-        for (cohort, outcome), messages in figures.items():
-            labels = self._tenants.get(cohort.tenant, "unknown"), cohort.channel.word, cohort.country, outcome
-            metrics.MATURE.labels(*labels).set(max(messages - self._outcomes.imported(cohort).get(outcome, 0), 0))
+        await _show(metrics.MATURE, self._mature, figures)
+        self._mature = set(figures)
         for channel, hour in hours.items():
             metrics.MATURE_HOUR.labels(channel.word).set(hour.timestamp())
+
+
+async def _show(gauge: Gauge, before: Iterable[Labels], figures: Mapping[Labels, int]) -> None:
+    """These in place of those before, a part at a time. A series that was there stays: to make one takes longest."""
+    for labels in before:
+        if labels not in figures:
+            gauge.remove(*labels)
+    for number, (labels, messages) in enumerate(figures.items()):
+        if number % AT_A_TIME == 0:
+            await asyncio.sleep(0)
+        gauge.labels(*labels).set(messages)
 
 
 def hide() -> None:

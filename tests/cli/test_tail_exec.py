@@ -88,7 +88,7 @@ class Tail:
 
     def stop(self, number: signal.Signals = signal.SIGINT) -> int:
         self.process.send_signal(number)
-        return self.process.wait(20)
+        return self.process.wait(WAIT)
 
 
 PARTS = ("ID", "STATE", "CODE", "CLASS", "CHANNEL", "CORRELATIONID")

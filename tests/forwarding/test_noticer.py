@@ -1,6 +1,7 @@
 """Failures in the change log become notices in the queue: each change once, whoever dies, and none too many."""
 
 import asyncio
+import contextlib
 from datetime import datetime, timedelta
 
 import asyncpg
@@ -58,6 +59,7 @@ def test_a_notice_says_what_is_known_of_the_failure(database: Database) -> None:
         assert len(notice["notice"]) == 32
         (row,) = await scene.rows()
         assert (row["message_id"], row["url"], row["tenant"]) == (message, URL, scene.tenant)
+        assert row["created_at"] == row["due_at"], "its age is how long it has waited here"
         assert row["expires_at"] - row["due_at"] == timedelta(hours=72)
 
     stage(database, work, EACH)
@@ -132,6 +134,30 @@ def test_a_long_log_is_read_in_steps_without_a_gap(database: Database) -> None:
     stage(database, work, EACH)
 
 
+def test_what_was_open_while_the_log_was_read_in_steps_is_told_once(database: Database) -> None:
+    async def work(scene: Stage) -> None:
+        noticer, told = await scene.begun(most_changes=2), list[str]()
+        async with contextlib.AsyncExitStack() as stack:
+            slow = []
+            for _ in range(3):  # before, among and behind what the steps end at
+                late, _submission = await scene.issue(None)
+                connection = await stack.enter_async_context(scene.pool.acquire())
+                slow.append(connection.transaction())
+                await slow[-1].start()
+                await apply(connection, new_id(), now(), Feed.PUSH, [told_of(failed(late), scene.tenant)])
+                told += [str(late), *[str(await scene.fail()) for _ in range(3)]]
+            await noticer.once()
+            await slow[1].commit()
+            await all_of(noticer)
+            await slow[0].commit()
+            await noticer.once()
+            await slow[2].commit()
+        await all_of(noticer)
+        assert sorted(await scene.ids()) == sorted(told)
+
+    stage(database, work, EACH)
+
+
 def test_several_noticers_at_once_tell_each_failure_once(database: Database) -> None:
     async def work(scene: Stage) -> None:
         await scene.begun()
@@ -182,11 +208,45 @@ def test_of_too_many_at_once_the_newest_wait_and_the_others_are_counted(database
         held = "select count(*) filter (where body is null) as receipts, count(body) as notices from forward"
         assert [tuple(row) for row in await scene.connection.fetch(held)] == [(20, MOST_NOTICES)]
         assert noticed("dropped") == before + 700
+        await scene.connection.execute("update forward set due_at = 'infinity'")
+        await scene.queue("https://hooks.example/receipts", 30)
+        await scene.connection.execute("update forward set due_at = 'infinity'")
+        await scene.log(50)
+        await all_of(noticer)
+        await scene.connection.execute("update forward set due_at = 'infinity' where body is not null")
+        await scene.forwarder(most_waiting=20).tidy()
+        assert [tuple(row) for row in await scene.connection.fetch(held)] == [(20, MOST_NOTICES)], "given up, likewise"
 
     stage(database, work, EACH)
 
 
-def test_nothing_is_told_of_what_a_restore_brought_or_of_longer_than_a_day_ago(database: Database) -> None:
+def test_what_waits_goes_where_the_settings_say_now(database: Database) -> None:
+    async def before(scene: Stage) -> None:
+        noticer = await scene.begun()
+        for tenant in (None, scene.tenants.id_of("second"), None):
+            await scene.fail(tenant)
+        await all_of(noticer)
+        await scene.connection.execute(
+            "update forward set due_at = 'infinity' where id = (select max(id) from forward)"
+        )
+        await scene.queue(URL, 1)  # a receipt, which is another matter
+
+    async def after(scene: Stage) -> None:
+        await all_of(scene.noticer())
+        rows = [(row["url"], row["host"]) for row in await scene.rows()]
+        new = ("https://new.example/failures", "https://new.example")
+        old = (URL, "https://hooks.example")
+        assert rows == [new, old, new, old]
+
+    stage(database, before, EACH, EACH)
+    stage(database, after, FailureNotices("https://new.example/failures"), None)
+
+
+def test_nothing_is_told_of_what_a_restore_brought_or_of_longer_than_a_day_ago(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "receiver.notices")
+
     async def work(scene: Stage) -> None:
         for change in ("cluster = 1", "at = now() - interval '25 hours'"):
             noticer = await scene.begun()
@@ -199,6 +259,8 @@ def test_nothing_is_told_of_what_a_restore_brought_or_of_longer_than_a_day_ago(d
             await scene.connection.execute("delete from forward")
 
     stage(database, work, EACH)
+    begun = [record.levelname for record in caplog.records if record.getMessage() == "failure_notices_begin"]
+    assert begun == ["INFO", "WARNING", "WARNING"]
 
 
 SUMS = """

@@ -46,7 +46,7 @@ def test_each_failure_is_told_by_one_of_two_processes_though_the_first_is_killed
         with receiver_process(database, tmp_path, **settings(client)) as second:
             names = [f"theirs-{n}" for n in range(30)]
             fail(first, *names[:10])
-            eventually(lambda: len(client.told) >= 5)
+            eventually(lambda: len(client.told) >= 5, seconds=40)
             fail(second, *names[10:20])
             first.process.send_signal(signal.SIGKILL)
             first.process.wait()

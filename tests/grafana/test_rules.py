@@ -205,9 +205,10 @@ def test_a_cause_mutes_its_consequences_and_never_a_loss(cause: str, consequence
         if cause in {alert.name for alert in names(rule["source_matchers"])}
         and rule["source_matchers"][0].startswith("alertname")
         for alert in names(rule["target_matchers"])
+        if alert.name != cause  # what holds for all processes mutes the same of each
     }
     assert consequences <= muted
-    assert not muted & {"ReceiverReceiptsLost", "ReceiverLedgerDiffers", "ReceiverDown", cause}
+    assert not muted & {"ReceiverReceiptsLost", "ReceiverLedgerDiffers", "ReceiverDown"}
 
 
 def test_provisioning_names_the_dashboards_and_a_data_source() -> None:

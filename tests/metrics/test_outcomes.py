@@ -5,10 +5,11 @@ import random
 from collections import Counter
 from collections.abc import Awaitable, Callable
 
+import asyncpg
 import pytest
 
 from receiver import metrics
-from receiver.database.pool import Pool, connect, open_pool
+from receiver.database.pool import NOT_THERE, Pool, connect, open_pool
 from receiver.ids import MessageId, TenantId
 from receiver.messages.lattice import Channel, Fact, State
 from receiver.messages.outcomes import came_into
@@ -218,9 +219,69 @@ def test_the_busiest_of_the_week_have_labels_and_the_rest_is_other(database: Dat
     in_service(database, work)
 
 
+def test_senders_without_a_label_come_back_from_the_fold_as_one(database: Database) -> None:
+    async def work(service: Service, pool: Pool) -> None:
+        outcomes = Outcomes(service.names, most=2)
+        folder = Folder(pool, outcomes=outcomes)
+        for number, sender in enumerate(f"S{n}" for n in range(12)):
+            await service.answer(await service.send([GB.format(number)], sender))
+        await service.answer(await service.send([GB.format(20)]))
+        while not (first := await folder.once()):
+            pass
+        assert len(first.moved) == 13, "all are told while there is room"
+        for number, sender in enumerate(f"S{n}" for n in range(12)):
+            await service.answer(await service.send([GB.format(number)], sender))
+        await service.answer(await service.send([GB.format(20)]))
+        while not (second := await folder.once()):
+            pass
+        assert {one.sender: one.messages for one in second.moved} == dict.fromkeys(outcomes.senders.all or [], 1) | {
+            "": 10,
+            None: 1,
+        }
+        _, senders = shown(service)
+        assert senders == {
+            ("sms", "answer", "accepted", name): 2 for name in [*(outcomes.senders.all or []), "none"]
+        } | {("sms", "answer", "accepted", "other"): 20}
+
+    in_service(database, work)
+
+
+def test_what_is_read_anew_is_no_news(database: Database) -> None:
+    """A re-read of a year would be an outage that nobody has; what never came we tell ourselves too, and it counts."""
+
+    async def work(service: Service, pool: Pool) -> None:
+        one, two = await service.send([GB.format(1), GB.format(2)])
+        await service.answer([one, two])
+        folder = Folder(pool, outcomes=Outcomes(service.names))
+        await fold_all(folder)
+        changed = """
+            insert into change (at, message_id, version, tenant, origin, channel, feed, country, old_state, new_state)
+            values (now(), $1, 9, $2, 1, 1, 6, 'GB', 10, $3)"""
+        for message, state in ((one, State.UNDELIVERED), (two, State.NO_RECEIPT)):
+            await service.connection.execute(changed, message, service.tenant, state)
+        await fold_all(folder)
+        assert shown(service)[0] == {("sms", "GB", "answer", "accepted"): 2, ("sms", "GB", "own", "no_receipt"): 1}
+
+    in_service(database, work)
+
+
+def test_a_database_that_was_away_at_the_start_is_asked_again_who_is_busiest(database: Database) -> None:
+    async def work(service: Service, pool: Pool) -> None:
+        await service.answer(await service.send([GB.format(1)], "SHOP"))
+        await fold_all(Folder(pool, outcomes=Outcomes({})))
+        outcomes, gone = Outcomes(service.names, most=1), await connect(database.dsn, "tests")
+        await service.connection.execute("select pg_terminate_backend($1)", gone.get_server_pid())
+        with pytest.raises((asyncpg.PostgresError, *NOT_THERE)):
+            await outcomes.begin(gone, now())
+        await outcomes.begin(service.connection, now())
+        assert outcomes.senders.all == ["SHOP"]
+
+    in_service(database, work)
+
+
 def test_a_name_keeps_its_label_and_a_free_one_goes_to_who_comes_next() -> None:
     names = Names(2)
-    assert [names.label(name) for name in ("a", "b", "c", "a", "", None)] == ["a", "b", "other", "a", "none", "none"]
+    assert [names.label(name) for name in ("a", "b", "c", "a", "", None)] == ["a", "b", "other", "a", "other", "none"]
     names.fill(["c", "d"])
     assert [names.label(name) for name in ("a", "b", "c")] == ["a", "b", "other"]
 

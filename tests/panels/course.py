@@ -19,6 +19,7 @@ from receiver.messages.lattice import State
 from tests.panels.day import CLASSES, MINUTES, Send
 
 POINTS: Final = MINUTES + 1
+DAY, LATER = 86_400, 3 * 3600  # seconds
 OF_THE_DAY: Final = {"job": "receiver", "instance": "receiver-1:8000"}
 Labels = tuple[tuple[str, str], ...]
 Rises = dict[tuple[str, Labels], list[float]]
@@ -130,14 +131,21 @@ def write(file: Path, scrape: Mapping[str, Metric], of_the_day: Rises, begin: da
     return total
 
 
-def write_again(file: Path, found: Iterable[tuple[Mapping[str, str], Sequence[tuple[float, str]]]], days: int) -> None:
-    """Samples that Prometheus gave, moved so many days back each: what the days before were like."""
+def write_again(
+    file: Path, found: Iterable[tuple[Mapping[str, str], Sequence[tuple[float, str]]]], begin: datetime, days: int
+) -> None:
+    """Samples that Prometheus gave of the day, moved back: what the days before it were like.
+
+    Each of them is the day but for its first hours, and the bad hour comes three hours later.
+    """
+    begun = int(begin.timestamp())
     lines = [
-        f"{labels['__name__']}{{{_spelled((k, v) for k, v in labels.items() if k != '__name__')}}}"
-        f" {value} {at - back * 86400:.0f}\n"
+        f"{labels['__name__']}{{{_spelled((k, v) for k, v in labels.items() if k != '__name__')}}} {value} {moved}\n"
         for labels, values in found
         for back in range(days, 0, -1)
         for at, value in values
+        for moved in [int(at) + LATER - back * DAY]
+        if begun - back * DAY <= moved < begun - (back - 1) * DAY
     ]
     file.write_text("".join(lines) + "# EOF\n", encoding="utf-8")
 
@@ -152,4 +160,3 @@ def _plausible(value: float, sort: str) -> Sequence[float]:
 def _spelled(labels: Iterable[tuple[str, str]]) -> str:
     quoted = ((name, value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")) for name, value in labels)
     return ",".join(f'{name}="{value}"' for name, value in quoted)
-

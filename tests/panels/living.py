@@ -11,7 +11,7 @@ import httpx2
 from prometheus_client import Metric
 
 from receiver.access.tokens import NotifyTokens
-from tests.forwarding.clients import client_server
+from tests.forwarding.clients import answering, client_server
 from tests.panels.course import families
 from tests.sending.platforms import Call, Platform, Reply, queued, receipt, recording_platform, refused, sms, tell
 from tests.support import PLATFORM_KEY, SECRET, Database, Receiver, eventually, receiver_process
@@ -27,6 +27,7 @@ AWAITED: Final = (
     *("receiver_quarantine_limit_bytes", "receiver_forwards_total", "receiver_failure_notices_total"),
     *("receiver_polls_total", "receiver_poll_paused", "receiver_throttled_total", "receiver_outbox_messages"),
     *("receiver_sender_outcomes_total", "receiver_outcomes_total", "receiver_mature_hour_timestamp_seconds"),
+    *("receiver_forward_queue", "receiver_forward_oldest_seconds"),
 )
 
 
@@ -42,6 +43,7 @@ class Living:
 def living(database: Database, folder: Path, tenants: tuple[str, ...]) -> Iterator[Living]:
     """It runs until the end; it has been used, and has measured what it measures."""
     with recording_platform() as platform, client_server() as client:
+        client.answers["/failures"] = answering(503)  # so there is one that waits to go on
         config = folder / "tenants.toml"
         own = f'platform_url = "{platform.url}"\nplatform_key = "{PLATFORM_KEY}"\n'
         extra = f'forward_to = "{client.url}/receipts"\nfailure_url = "{client.url}/failures"\n'

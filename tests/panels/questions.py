@@ -3,12 +3,12 @@
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from grafana.queries import FOLDER, filled, panels
 from grafana.rules import rules
-from tests.panels.watched import Watched
+from tests.panels.watched import Series, Watched
 
 # A panel of 720 points over a day, scraped once a minute: four scrapes at least.
 TIMES: Final = {"__range": "86400s", "__rate_interval": "240s", "__interval": "120s", "window": "30m"}
@@ -56,27 +56,45 @@ def variables(dashboard: str) -> list[dict[str, Any]]:
     return [one for one in listed if one["type"] == "query" and one["datasource"]["type"] == "prometheus"]
 
 
-def chosen(watched: Watched, dashboard: str, tenants: tuple[str, ...] = ()) -> dict[str, str]:
-    """The variables where all is chosen, or some tenants, with the times."""
-    made = dict(TIMES)
-    for variable in variables(dashboard):
-        given = tenants if variable["name"] == "tenant" else ()
-        made[variable["name"]] = _alternatives(given) if given else _all(watched, variable, made)
-    return made
+@dataclass
+class Grafana:
+    """Asks the day as a person in front of a dashboard does."""
 
+    watched: Watched
+    _chosen: dict[tuple[str, ...], dict[str, str]] = field(default_factory=dict)
 
-def _all(watched: Watched, variable: Mapping[str, Any], made: Mapping[str, str]) -> str:
-    return str(variable.get("allValue") or _alternatives(tuple(values(watched, variable, made))))
+    def chosen(self, dashboard: str, *tenants: str) -> dict[str, str]:
+        """The variables where all is chosen, or some tenants, with the times."""
+        key = (dashboard, *tenants)
+        if key not in self._chosen:
+            made = dict(TIMES)
+            for variable in variables(dashboard):
+                given = tenants if variable["name"] == "tenant" else ()
+                made[variable["name"]] = _alternatives(given) if given else self._all(variable, made)
+            self._chosen[key] = made
+        return self._chosen[key]
 
+    def ask(self, question: Question, *tenants: str) -> list[Series]:
+        """What the panel is given for that query."""
+        expr = filled(question.target["expr"], self.chosen(question.dashboard, *tenants))
+        return self.watched.at_once(expr) if question.once else self.watched.over_the_day(expr)
 
-def values(watched: Watched, variable: Mapping[str, Any], made: Mapping[str, str]) -> list[str]:
-    """What a variable offers."""
-    parts = _VALUES.fullmatch(variable["query"])
-    assert parts is not None, variable["query"]
-    asked = {"match[]": filled(parts["selector"], made), "start": watched.begin.timestamp()}
-    answer = watched.prometheus.get(f"/api/v1/label/{parts['label']}/values", params=asked).raise_for_status()
-    found: list[str] = answer.json()["data"]
-    return found
+    def expr(self, title: str, *tenants: str, place: int = 0, **times: str) -> str:
+        """The query of the panel with that title, filled."""
+        found = [one for one in questions("expr") if one.panel["title"] == title]
+        return filled(found[place].target["expr"], self.chosen(found[place].dashboard, *tenants) | times)
+
+    def values(self, variable: Mapping[str, Any], made: Mapping[str, str]) -> list[str]:
+        """What a variable offers."""
+        parts = _VALUES.fullmatch(variable["query"])
+        assert parts is not None, variable["query"]
+        asked = {"match[]": filled(parts["selector"], made), "start": self.watched.begin.timestamp()}
+        answer = self.watched.prometheus.get(f"/api/v1/label/{parts['label']}/values", params=asked).raise_for_status()
+        found: list[str] = answer.json()["data"]
+        return found
+
+    def _all(self, variable: Mapping[str, Any], made: Mapping[str, str]) -> str:
+        return str(variable.get("allValue") or _alternatives(tuple(self.values(variable, made))))
 
 
 def _alternatives(several: tuple[str, ...]) -> str:
@@ -84,7 +102,7 @@ def _alternatives(several: tuple[str, ...]) -> str:
 
 
 def alerts() -> Iterator[tuple[str, str]]:
-    """(name and labels that tell it from its sisters, expression) of each alert rule."""
+    """(name and the labels that tell it from its sisters, expression) of each alert rule."""
     for group in rules()["groups"]:
         for rule in group["rules"]:
             if "alert" in rule:

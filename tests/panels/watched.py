@@ -123,14 +123,14 @@ def _prometheus(folder: Path, service: Living, sends: Sequence[Send], begin: dat
     first, last = int(begin.timestamp()), int(begin.timestamp()) + MINUTES * 60
     with prometheus(folder, rules=none, target=service.receiver.url, alertmanager=NOBODY) as raw:
         span = (f"--start={first}", f"--end={last}", f"--url={raw.base_url}", f"--output-dir={folder / 'prometheus'}")
-        _blocks(folder, "rules", *span, recording)
+        _blocks(folder, "rules", *span, f"--eval-interval={STEP}s", recording)
         inlined = {rule["record"]: rule["expr"] for rule in recorded_at_once()}
         found = []
         for name in OTHER_DAYS:
             asked = {"query": inlined[name], "start": first + 3600, "end": last, "step": 60}
             result = raw.post("/api/v1/query_range", data=asked).raise_for_status().json()["data"]["result"]
             found += [({"__name__": name, **one["metric"]}, one["values"]) for one in result]
-    course.write_again(before, found, days=2)
+    course.write_again(before, found, begin, days=2)
     _blocks(folder, "openmetrics", LONGEST_BLOCK, before, folder / "prometheus")
     calm = folder / "receiver.rules.yml"
     document = yaml.safe_load(RULES.read_text(encoding="utf-8"))
