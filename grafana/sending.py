@@ -5,8 +5,9 @@ from grafana_foundation_sdk.models import units
 
 from grafana import parts
 from grafana.panels import curve, figure, marked, stacked
-from grafana.parts import FIRST_SAMPLE, quantile, query, thresholds
+from grafana.parts import FIRST_SAMPLE, TENANT, quantile, query, thresholds
 from grafana.sending_detail import (
+    NEWS,
     heat_accepted,
     heat_calls,
     in_doubt,
@@ -18,8 +19,6 @@ from grafana.sending_detail import (
 )
 from grafana.sending_on import forward_time, forwarded, forwards_oldest, forwards_waiting, notices
 
-TENANT = 'tenant=~"$tenant"'
-NEWS = f'{TENANT},feed!="import"'
 CALLS = f"receiver_submissions_total{{{TENANT}}}"
 
 

@@ -5,9 +5,8 @@ from grafana_foundation_sdk.models import units
 
 from grafana import parts
 from grafana.panels import bars, curve, heat, stacked
-from grafana.parts import query, thresholds
+from grafana.parts import TENANT, query, thresholds
 
-TENANT = 'tenant=~"$tenant"'
 NEWS = f'{TENANT},feed!="import"'
 
 

@@ -4,9 +4,7 @@ from grafana_foundation_sdk.builders import timeseries
 from grafana_foundation_sdk.models import units
 
 from grafana.panels import curve, stacked
-from grafana.parts import quantile, query
-
-TENANT = 'tenant=~"$tenant"'
+from grafana.parts import TENANT, quantile, query
 
 
 def forwarded() -> timeseries.Panel:

@@ -56,6 +56,7 @@ from receiver.sending import routes as sending_routes
 from receiver.sending.dispatcher import Dispatcher
 from receiver.sending.drop_in import DropInDoor
 from receiver.sending.routes import SendingDoor
+from receiver.sending.slots import most_under_way
 from receiver.settings import Settings
 from receiver.upkeep.gate import Gate
 from receiver.upkeep.pulse import Pulse
@@ -128,7 +129,8 @@ async def _sending(house: House, stack: contextlib.AsyncExitStack) -> list[Route
     if not (house.has("api") or house.has("dispatch")):
         return []
     send_pool = await house.pools.add("sending", SENDERS, writer=True)
-    client = await stack.enter_async_context(PlatformClient(settings.platform_timeout, settings.dispatch_concurrency))
+    connections = most_under_way(settings.dispatch_concurrency)
+    client = await stack.enter_async_context(PlatformClient(settings.platform_timeout, connections))
     house.dispatcher = dispatcher = Dispatcher(
         send_pool,
         client,

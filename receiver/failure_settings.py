@@ -45,8 +45,8 @@ def read_failure_notices(
         reader.problems.append(f"{where('FAILURE_ALSO')} has {unknown}: it takes some of {', '.join(ALSO)}")
     url = texts["FAILURE_URL"]
     if not url:
-        for name in ("FAILURE_SECRET", "FAILURE_DIGEST_SECONDS", "FAILURE_ALSO"):
-            if texts[name]:
+        for name in ("FAILURE_FORMAT", "FAILURE_SECRET", "FAILURE_DIGEST_SECONDS", "FAILURE_ALSO"):
+            if texts[name] and (name, texts[name]) != ("FAILURE_FORMAT", "json"):  # what it is by itself
                 reader.problems.append(f"{where(name)} is set, and {where('FAILURE_URL')} is missing")
         return None
     if reason := refused_target(url, allowed):

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import sys
 import threading
 import traceback
@@ -20,28 +21,47 @@ QUIET = ("httpx2", "httpcore2", "asyncio", "uvicorn.access", "alembic", "sqlalch
 
 OURS = "receiver"  # all loggers of ours are below it
 LIBRARY = "library"  # the event of everything that others log: their words are no names
+LONGEST_TEXT = 2_000  # characters of what others say
+# After these the loop shows the task or the arguments it stumbled over, and in them what was told or sent.
+_LOOPS_OBJECTS = re.compile(r"[(<].*", re.DOTALL)
 
 
 def _event(record: logging.LogRecord) -> str:
     """The name of the event: what others log has one name, and its words in a field."""
-    return record.getMessage() if record.name.split(".")[0] == OURS else LIBRARY
+    return _said(record) if record.name.split(".")[0] == OURS else LIBRARY
 
 
-def _fields(record: logging.LogRecord) -> dict[str, object]:
-    fields = {key: value for key, value in vars(record).items() if key not in _STANDARD}
-    if identity := request_id.get():
-        fields["request_id"] = identity
-    if _event(record) == LIBRARY:
-        fields["text"] = record.getMessage().strip()
-    return fields
+def _said(record: logging.LogRecord) -> str:
+    try:
+        return record.getMessage().strip()
+    except (TypeError, ValueError, KeyError):  # the values do not fit the text: logging would shout both
+        return str(record.msg)
 
 
 class _Formatter(logging.Formatter):
-    """What both forms share. The words of an error stay out of a traceback but for `words`: they may quote a body."""
+    """What both forms share. The words of an error stay out but for `words`: they may quote a body."""
 
     def __init__(self, *, words: bool = False) -> None:
         super().__init__()
         self._words = words
+
+    def fields(self, record: logging.LogRecord) -> dict[str, object]:
+        """All that the line holds beside its time, level and event."""
+        fields = {key: value for key, value in vars(record).items() if key not in _STANDARD}
+        if identity := request_id.get():
+            fields["request_id"] = identity
+        if _event(record) == LIBRARY:
+            fields["text"] = self._text(record)
+        return fields
+
+    def _text(self, record: logging.LogRecord) -> str:
+        """What others say: their first line, for in those below they show errors and what these were about."""
+        text = _said(record)
+        if self._words:
+            return text
+        if record.name == "asyncio":
+            text = _LOOPS_OBJECTS.sub("", text)
+        return text.partition("\n")[0][:LONGEST_TEXT].strip()
 
     def told(self, error: BaseException) -> str:
         """The traceback of `error`, and of what it came from."""
@@ -66,11 +86,11 @@ class JsonFormatter(_Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "event": _event(record),
-            **_fields(record),
+            **self.fields(record),
         }
         if record.exc_info and record.exc_info[1]:
             event["traceback"] = self.told(record.exc_info[1])
-        return json.dumps(event, default=str, ensure_ascii=False)
+        return json.dumps(event, default=str)  # ASCII: one line in every encoding, and whatever ends a line elsewhere
 
 
 class PrettyFormatter(_Formatter):
@@ -78,9 +98,15 @@ class PrettyFormatter(_Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         at = datetime.fromtimestamp(record.created).strftime("%H:%M:%S")
-        fields = " ".join(f"{key}={value}" for key, value in _fields(record).items())
+        fields = " ".join(f"{key}={_shown(value)}" for key, value in self.fields(record).items())
         text = f"{at} {record.levelname.lower():7} {_event(record)} {fields}".rstrip()
         return f"{text}\n{self.told(record.exc_info[1])}" if record.exc_info and record.exc_info[1] else text
+
+
+def _shown(value: object) -> str:
+    """A value for the eyes: what would move the cursor or begin a line is escaped."""
+    text = str(value)
+    return text if text.isprintable() else text.encode("unicode_escape").decode()
 
 
 class Counting(logging.Handler):
@@ -91,10 +117,14 @@ class Counting(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self._levels = {level: metrics.LOG_EVENTS.labels(level) for level in ("warning", "error", "critical")}
+        warning, error, critical = (metrics.LOG_EVENTS.labels(level) for level in ("warning", "error", "critical"))
+        self._levels = ((logging.CRITICAL, critical), (logging.ERROR, error), (logging.WARNING, warning))
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._levels[record.levelname.lower()].inc()
+        for least, counter in self._levels:  # a library may have levels of its own between them
+            if record.levelno >= least:
+                counter.inc()
+                return
 
 
 def set_up(level: str) -> None:
@@ -116,6 +146,7 @@ def set_up(level: str) -> None:
     logging.getLogger("uvicorn.error").addFilter(_is_news)
     logging.captureWarnings(True)
     sys.excepthook = _died
+    sys.unraisablehook = _ignored
     threading.excepthook = lambda died: _died(died.exc_type, died.exc_value, died.exc_traceback)
 
 
@@ -128,3 +159,8 @@ def _died(kind: type[BaseException], error: BaseException | None, at: TracebackT
     """What nobody caught: in the same form as everything else."""
     if not issubclass(kind, KeyboardInterrupt | SystemExit):
         log.critical("died", extra={"reason": kind.__name__}, exc_info=error)
+
+
+def _ignored(fault: "sys.UnraisableHookArgs") -> None:
+    """What went wrong where Python can't raise it, such as while something is thrown away."""
+    log.error("fault_ignored", extra={"reason": fault.exc_type.__name__}, exc_info=fault.exc_value)

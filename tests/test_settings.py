@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as tried
 from hypothesis import strategies as st
 
 from receiver.errors import SettingsError
@@ -103,6 +104,7 @@ def test_what_is_no_number_is_a_problem_and_no_fault(name: str, value: str) -> N
     assert len(problems(**{name: value})) == 1
 
 
+@tried(deadline=None)  # the time of an example is the machine's
 @given(st.text(max_size=40))
 def test_no_text_makes_reading_fail_otherwise(text: str) -> None:
     for setting in SETTINGS:

@@ -2,8 +2,8 @@
 
 from grafana.rules.asking import grown, total
 from grafana.rules.clock import Clock
-from grafana.rules.delivery import CHANNEL, LINE, OWN
-from grafana.rules.shapes import PERCENT, Alert, Group, Record, figure
+from grafana.rules.delivery import LINE
+from grafana.rules.shapes import CHANNEL, OWN, PERCENT, Alert, Group, Record, figure
 
 # Of what becomes final 95 in 100 are delivered, for each channel of each tenant. Numbers that do not exist fail too.
 OBJECTIVE = 0.95

@@ -2,7 +2,7 @@
 
 from grafana.rules.asking import FINAL, NEGATIVE, at_least, at_most, grown, grown_with_births, total
 from grafana.rules.clock import Clock
-from grafana.rules.shapes import PERCENT, VALUE, Alert, Group, Record, figure, label
+from grafana.rules.shapes import CHANNEL, OWN, PERCENT, VALUE, Alert, Group, Record, figure, label
 
 LINE = frozenset({"tenant", "channel"})
 ROUTE = LINE | {"country"}
@@ -14,8 +14,6 @@ CONFIRMED = "tenant_channel:receiver_mature:delivered"
 OVERDUE = "tenant_channel:receiver_overdue:messages"
 
 SLOW = "5m"  # later than this is late for an SMS
-OWN = f"tenant {label('tenant')}"
-CHANNEL = label("channel")
 
 
 def delivery(clock: Clock) -> Group:

@@ -2,10 +2,8 @@
 
 from grafana.rules.asking import grown, grown_with_births, total
 from grafana.rules.clock import Clock
-from grafana.rules.shapes import PERCENT, TIME, VALUE, Alert, Group, label
+from grafana.rules.shapes import OWN, PERCENT, PROCESS, TIME, VALUE, Alert, Group, label
 
-OWN = f"tenant {label('tenant')}"
-PROCESS = label("instance")
 # Those that are told within seconds that they were submitted.
 PROMPT = "sms|voice|rt|push|whatsapp|rcs|mms|email"
 
@@ -153,7 +151,7 @@ def _spool(clock: Clock) -> tuple[Alert, Alert]:
             wait=clock.wait("1m"),
             summary=f"Receipts wait in the spool of {PROCESS}",
             description=f"""
-The oldest receipt in the spool of {PROCESS} has waited for {VALUE} seconds: Postgres does not take it. It is
+The oldest receipt in the spool of {PROCESS} has waited for {TIME}: Postgres does not take it. It is
 acknowledged, and exists on that machine's disk alone.
 """,
             why="Minutes, not seconds: a failover or a restart of Postgres is what the spool is for.",

@@ -2,9 +2,7 @@
 
 from grafana.rules.asking import SCRAPED
 from grafana.rules.clock import Clock
-from grafana.rules.shapes import TIME, VALUE, Alert, Group, label
-
-PROCESS = label("instance")
+from grafana.rules.shapes import PROCESS, TIME, VALUE, Alert, Group, label
 
 
 def keeping(clock: Clock) -> Group:

@@ -2,8 +2,8 @@
 
 from grafana.rules.asking import FINAL, at_least, grown, total
 from grafana.rules.clock import Clock
-from grafana.rules.delivery import CHANNEL, LINE, OWN
-from grafana.rules.shapes import PERCENT, Alert, Group, Record, figure, label
+from grafana.rules.delivery import LINE
+from grafana.rules.shapes import CHANNEL, OWN, PERCENT, Alert, Group, Record, figure, label
 
 KIND = LINE | {"class"}
 FAILED = "tenant_channel_class:receiver_failures:hour"

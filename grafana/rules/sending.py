@@ -2,9 +2,7 @@
 
 from grafana.rules.asking import grown, total
 from grafana.rules.clock import Clock
-from grafana.rules.shapes import TIME, VALUE, Alert, Group, figure, label
-
-OWN = f"tenant {label('tenant')}"
+from grafana.rules.shapes import OWN, TIME, VALUE, Alert, Group, figure
 
 
 def sending(clock: Clock) -> Group:
@@ -52,8 +50,10 @@ unless on (tenant)
 {VALUE} calls for the status of messages of {OWN} were refused in the last {clock.words("15m")}, and none was answered.
 Receipts come and messages go out all the same; what the platform never told stays unknown.
 """,
-            why="Nobody is woken for it, and it explains nothing else: sending may be well. A tenant that only listens has "
-            "no lane, and this alone.",
+            why="""
+Nobody is woken for it, and it explains nothing else: sending may be well. A tenant that only listens has no lane, and
+this alone.
+""",
         ),
     )
 

@@ -90,6 +90,12 @@ def figure(series: str, *labels: str) -> str:
     )
 
 
+# Whom or what an alert is about, in its texts.
+OWN = f"tenant {label('tenant')}"
+CHANNEL = label("channel")
+PROCESS = label("instance")
+
+
 def _block(expr: str) -> str:
     text = dedent(expr).strip()
     return text + "\n" if "\n" in text else text

@@ -218,9 +218,9 @@ class Forwarder:
         for result, numbers in ((Result.DROPPED, dropped), (Result.GIVEN_UP, over)):
             for (tenant, is_notice), number in numbers.items():
                 _count(result, self._name(tenant), is_notice, number)
-                log.warning(EVENTS[result, is_notice], extra={"tenant": self._name(tenant), "number": number})
+                log.warning(EVENTS[result, is_notice], extra={"tenant": self._name(tenant), "count": number})
         for (name, host, is_notice), number in self._given_up.items():
-            extra = {"tenant": name, "host": host, "number": number}
+            extra = {"tenant": name, "host": host, "count": number}
             log.warning("failure_notices_given_up" if is_notice else "forwards_given_up", extra=extra)
         self._given_up.clear()
         self._show(depths, now)

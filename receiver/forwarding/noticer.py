@@ -93,7 +93,7 @@ class Noticer:
         for tenant, number in dropped.items():
             name = self._tenants.names.get(tenant, "unknown")
             metrics.FAILURE_NOTICES.labels(Result.DROPPED.value, name).inc(number)
-            log.warning("failure_notices_dropped", extra={"tenant": name, "number": number})
+            log.warning("failure_notices_dropped", extra={"tenant": name, "count": number})
         return read.more
 
     async def _round(self) -> bool:

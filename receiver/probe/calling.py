@@ -58,6 +58,8 @@ async def post(url: str, body: bytes, *, patience: float = ANSWER_SECONDS) -> Ca
         await call.make(body)
     except _Failed as failed:
         return Called(failed.result, failed.why, call.expires)
+    except Exception as error:  # whatever a loop or a library makes of an address: it must not end the process
+        return Called(Result.CONNECTION, f"it can't be called ({type(error).__name__})", call.expires)
     return Called(None, "", call.expires)
 
 
@@ -115,7 +117,8 @@ class _Call:
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """The connection as a stream, over TLS where the address is https."""
         if not self.tls:
-            return await asyncio.open_connection(sock=connected, limit=MOST_HEAD)
+            async with _step(Result.CONNECTION, CONNECT_SECONDS, "it can't be reached"):
+                return await asyncio.open_connection(sock=connected, limit=MOST_HEAD)
         try:
             async with _step(Result.TLS, TLS_SECONDS, "it does not speak TLS"):
                 reader, writer = await self._handshake(connected, ssl.create_default_context())

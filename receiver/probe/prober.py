@@ -17,7 +17,7 @@ import asyncpg
 from receiver import metrics
 from receiver.access.tokens import PROBE, NotifyTokens
 from receiver.database.leases import LOOK_SECONDS
-from receiver.database.pool import NOT_THERE, Pool
+from receiver.database.pool import NOT_THERE, Pool, is_away
 from receiver.ids import new_id
 from receiver.probe import rows
 from receiver.probe.calling import Result, post
@@ -27,6 +27,7 @@ log = logging.getLogger("receiver.probe")
 
 # From the answer to its row. What was answered 200 from the spool of a Postgres that stumbled drains within it.
 FOLLOW_SECONDS = 20.0
+LONGEST_FOLLOWS = 3  # such times in all, while the database can't be asked
 FIRST_PAUSE, LONGEST_PAUSE = 0.02, 1.0
 MOST_MISSED = 2  # failures in a row of which /readyz tells: one may be a restart of the proxy
 NOT_READ = (asyncpg.PostgresError, *NOT_THERE)
@@ -51,7 +52,7 @@ class Prober:
         self._url = f"{public_url}/notify/{tokens.sign(PROBE)}"
         self._closing = asyncio.Event()
         self._due: datetime | None = None
-        self._missed, self._why = 0, ""
+        self._missed, self._why, self._fault = 0, "", ""
         if seconds:
             for result in Result:
                 metrics.PROBES.labels(result.value)  # from zero: a rate sees the first one
@@ -64,8 +65,12 @@ class Prober:
             closing.cancel()
             if not look.done():
                 look.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
+            try:
                 await look
+            except asyncio.CancelledError:
+                pass
+            except Exception as error:  # the receipts need this process more than the probe
+                self._not_known(error)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_SECONDS):
                     await self._closing.wait()
@@ -90,13 +95,17 @@ class Prober:
         if self._due is not None and now < self._due <= now + self._every:
             return None
         self._due = now + self._every
-        return await self._probe()
+        result = await self._probe()
+        if result is None:
+            metrics.PROBE_UP.set(math.nan)  # what was known of the last one need not be so now
+        return result
 
     async def _probe(self) -> Result | None:
         identity = new_id()
         try:
             await rows.begin(self._pool, identity)
-        except NOT_READ:  # others tell that the database is away
+        except NOT_READ as error:
+            self._not_known(error)
             return None
         began = time.perf_counter()
         called = await post(self._url, body_of(identity))
@@ -116,7 +125,8 @@ class Prober:
     async def _follow(self, identity: UUID) -> Result | None:
         """Whether the row of a probe that was answered 200 is marked. None: the database could not be asked."""
         deadline, pause, unsure = time.monotonic() + self._follow_seconds, FIRST_PAUSE, False
-        while self._held():
+        latest = time.monotonic() + LONGEST_FOLLOWS * self._follow_seconds
+        while self._held() and time.monotonic() < latest:
             try:
                 if await rows.has_arrived(self._pool, identity):
                     return Result.ARRIVED
@@ -129,6 +139,7 @@ class Prober:
         return None
 
     def _tell(self, result: Result, why: str, seconds: float) -> None:
+        self._fault = ""
         metrics.PROBES.labels(result.value).inc()
         metrics.PROBE_UP.set(result is Result.ARRIVED)
         if result is Result.ARRIVED:
@@ -141,6 +152,14 @@ class Prober:
         if why != self._why:  # the first of a row, and when the reason is another
             log.warning("probe_failed", extra={"result": result.value, "reason": why})
         self._missed, self._why = self._missed + 1, why
+
+    def _not_known(self, error: Exception) -> None:
+        """A probe could not be made. That the database is away, others tell; else it is logged, the first of a row."""
+        metrics.PROBE_UP.set(math.nan)
+        reason = f"{type(error).__name__} {getattr(error, 'sqlstate', None) or ''}".strip()
+        if reason != self._fault and not is_away(error):
+            log.error("probe_not_made", extra={"reason": reason}, exc_info=error)
+        self._fault = reason
 
     def _forget(self) -> None:
         """What this process need not tell: NaN."""

@@ -8,7 +8,7 @@ import asyncpg
 
 from receiver.database.pool import Connection
 from receiver.ids import TenantId
-from receiver.messages.cells import CLASSES, COLUMNS, NAMES, Column
+from receiver.messages.cells import CLASSES, COLUMNS, NAMES
 from receiver.messages.lattice import CEILING, FAMILIES, Channel, Fact, State, is_final
 from receiver.queries.statistics_asked import ALL, ALL_COUNTRIES, MOST_GROUPS, Asked
 from receiver.waits import Waits
@@ -28,15 +28,13 @@ UNDELIVERABLE = sorted(int(channel) for channel in CEILING)  # of which no deliv
 READABLE = sorted(int(one) for one, family in FAMILIES.items() if {Fact.DELIVERED, Fact.READ} <= {*family.line})
 
 KEYS = {"hour": "c.bucket", "day": "c.bucket", "channel": "c.channel", "country": "c.country", "origin": "c.origin"}
-KEYS |= {"sender": "c.value", "template": "c.value", "carrier": "c.value", "code_class": "c.class"}
+KEYS |= {"sender": "c.value", "template": "c.value", "carrier": "c.value"}
 
 SPAN = """
   (select {bucket} as bucket, i.channel, i.country, i.origin, i.value, {columns},
           i.at + interval '{hours} hours' as ended
      from {table}
     where i.tenant = {tenant} and i.hours = {hours} and i.side = {side} and i.at >= {first} and i.at < {last}{only})"""
-# Of each class, and beside them of all that did not fail.
-OF_CLASSES = "cohort_state i cross join (values (null::smallint), (0), (1), (2), (3), (4), (5), (6)) k(class)"
 _ENDED_BADLY = (State.REFUSED, State.INVALID, State.NOT_VERIFIED, State.UNDELIVERED, State.FAILED, State.BOUNCED)
 _OPEN = (State.ACCEPTED, State.SUBMITTED, State.ENDED)
 
@@ -64,6 +62,19 @@ COUNTED = {
     **{f"class_{n}": _all_of(*_ENDED_BADLY, classes=(n,)) for n in CLASSES},
 }
 _FAILED = " + ".join(f"class_{n}" for n in CLASSES)
+REFUSED = {f"refused_{n}": _all_of(State.REFUSED, classes=(n,)) for n in CLASSES}
+# Of each class of which there are any, and of all that did not fail: after the columns of a row have been added up.
+_UNFAILED = [name for name in COUNTED if name not in ("refused", *(f"class_{n}" for n in CLASSES))]
+_SPLIT = [f"case when k.code_class is null then {name} else 0 end as {name}" for name in _UNFAILED]
+_SPLIT += ["k.refused", *(f"case when k.code_class = {n} then k.failed else 0 end as class_{n}" for n in CLASSES)]
+BY_CLASS = f"""
+split as (
+  select {{names}}k.code_class, conflict, there, readable, given_up, usual_over, {", ".join(_SPLIT)}
+    from counted cross join lateral (
+      values (null::smallint, 0, 0), {", ".join(f"({n}, refused_{n}, class_{n})" for n in CLASSES)})
+         k(code_class, refused, failed)
+   where k.code_class is null or k.failed <> 0 or k.refused <> 0),
+"""
 ADDED = {
     **{name: name for name in COUNTED if name != "open"},
     "messages": "messages",
@@ -85,9 +96,9 @@ counted as (
          c.channel in ({", ".join(map(str, READABLE))}) as readable,
          coalesce(c.ended <= ({{patience}}::timestamptz[])[c.channel + 1], false) as given_up,
          coalesce(c.ended <= {{usual}}, false) as usual_over,
-         {", ".join(f"{text} as {name}" for name, text in COUNTED.items())}
+         {", ".join(f"{text} as {name}" for name, text in COUNTED.items())}{{refused}}
     from c {{join}} offset 0),
-failing as (select *, {_FAILED} as failed from counted offset 0),
+{{split}}failing as (select *, {_FAILED} as failed from {{parts}} offset 0),
 whole as (
   select *, open + no_receipt + delivered + failed - refused as accepted,
          queued + not_sent + uncertain + open + no_receipt + delivered + failed as messages from failing offset 0)
@@ -150,10 +161,7 @@ def cohorts(
 ) -> Statement:
     """The statement that counts. `learned`: how long the final word usually takes, by channel and country ('': all)."""
     statement, order = Statement(), sorted(waits)  # the channels, whose numbers begin with 0
-    table, columns = "cohort_state i", [f"i.{name}" for name in NAMES]
-    if "code_class" in asked.by:
-        table, columns = OF_CLASSES, ["k.class", *map(_of_class, COLUMNS)]
-    spans = _spans(statement, table, ["i.conflict", *columns], tenant, asked)
+    spans = _spans(statement, "cohort_state i", ["i.conflict", *(f"i.{name}" for name in NAMES)], tenant, asked)
     by_channel = [as_of - min(learned.get((one, ""), waits[one].usual), waits[one].patience) for one in order]
     usual, join = f"({statement.mark(by_channel)}::timestamptz[])[c.channel + 1]", ""
     known = [(one, country) for one, country in learned if country]
@@ -166,10 +174,14 @@ def cohorts(
         join = f"left join unnest({channels}::smallint[], {countries}::text[], {times}::timestamptz[])"
         join += " u(channel, country, at) on u.channel = c.channel and u.country = c.country"
         usual = f"coalesce(u.at, {usual})"
-    names = _names(asked)
+    names, by_class = _names(asked), "code_class" in asked.by
+    keys = [name for name in names if name != "code_class"]
     statement.text = COHORTS.format(
         spans=spans,
-        keys=_keys(names),
+        keys=_keys(keys),
+        refused="".join(f", {text} as {name}" for name, text in REFUSED.items()) if by_class else "",
+        split=BY_CLASS.format(names="".join(f"{name}, " for name in keys)) if by_class else "",
+        parts="split" if by_class else "counted",
         patience=statement.mark([as_of - waits[one].patience for one in order]),
         usual=usual,
         join=join,
@@ -190,12 +202,6 @@ def lags(tenant: TenantId, asked: Asked) -> Statement:
         names="".join(f"{name}, " for name in names),
     )
     return statement
-
-
-def _of_class(column: Column) -> str:
-    """A column of OF_CLASSES: in the row of its class alone."""
-    test = f"= {column.code_class}" if column.state in _ENDED_BADLY else "is null"
-    return f"case when k.class {test} then i.{column.name} else 0 end as {column.name}"
 
 
 def _names(asked: Asked) -> list[str]:

@@ -28,6 +28,7 @@ log = logging.getLogger("receiver.spool")
 LOOK_SECONDS = 5.0  # between two looks for what the dead left behind
 UNIT_SECONDS = 7.0  # for a unit, and a second more for each group of receipts in it
 PROBE_SECONDS = 2.0
+MARK_SECONDS = 1.0  # for the receiver's own probes in a unit
 UNOPENED_SECONDS = 0.25
 LONGEST_PAUSE = 2.0  # between two tries of a unit that Postgres did not take
 PATIENT_TRIES = 5  # of a unit with a good receipt that finds no way in: then it goes to quarantine
@@ -128,7 +129,7 @@ async def drain_unit(pool: Pool, tenants: Tenants, spool: UUID, unit: Unit, *, p
     """On return the unit is in Postgres, by this call or by an earlier one. It may be called again.
 
     Without `patient` a good receipt that finds no way in goes to quarantine. Raises NoWayIn, asyncpg.PostgresError,
-    asyncpg.InterfaceError or OSError: then it is unknown whether it is in.
+    asyncpg.InterfaceError or OSError: then it is unknown whether it is in. Its probes are marked where they can be.
     """
     missing = {a.tenant for a in unit.arrivals if a.tenant != PROBE and not tenants.is_known(a.tenant)}
     if missing:
@@ -147,6 +148,10 @@ async def drain_unit(pool: Pool, tenants: Tenants, spool: UUID, unit: Unit, *, p
                 if not tries_left or not may_try_again(error):
                     raise
     stored.count(Feed.PUSH, tenants.names)
+    if probes := [arrival.body for arrival in unit.arrivals if arrival.tenant == PROBE]:
+        with contextlib.suppress(asyncpg.PostgresError, *NOT_THERE):  # no receipt waits in the spool for a probe
+            async with borrowed(pool, MARK_SECONDS) as connection:
+                await probed.arrived(connection, probes)
 
 
 async def _transaction(
@@ -156,8 +161,6 @@ async def _transaction(
         if await drained.last_seq(connection, spool) >= unit.seq:
             return Stored()
         stored = Stored()
-        if probes := [arrival.body for arrival in unit.arrivals if arrival.tenant == PROBE]:
-            await probed.arrived(connection, probes)
         if (receipts or rejects) and not await drained.is_in(connection, unit.key, Feed.PUSH):
             # Older than what is kept: the ledger has no room for its key, and nobody else uses it any more.
             key = unit.key if await drained.has_a_week(connection, unit.key) else new_id()

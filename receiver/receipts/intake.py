@@ -14,6 +14,7 @@ from uuid import UUID
 import asyncpg
 
 from receiver import metrics
+from receiver.access.tokens import PROBE
 from receiver.database.pool import NOT_THERE, Pool
 from receiver.ids import TenantId, new_id
 from receiver.messages.told import Feed, Told
@@ -30,6 +31,7 @@ GROUP_BYTES = 4 * 1024 * 1024  # of bodies in one transaction: some 50 ms of wor
 CAPACITY = 8_192  # receipts that wait: 32 groups, well under a second of a healthy database
 CAPACITY_BYTES = 64 * 1024 * 1024  # of bodies that wait
 COMMIT_SECONDS = 2.0  # a commit that takes longer goes to the spool: the platform waits 10 s in all
+MARK_SECONDS = 1.0  # for a probe: then it goes to the spool
 LONGEST_WAIT = 5.0  # seconds in the queue: then to the spool, so that commit after slow commit adds up to no 10 s
 MOST_SECONDS = 4.0  # that the last one who waits will wait, as things go: a group more, and one spooled, is under 10 s
 LATEST = 0.2  # of the pace: what the last group adds to what is known of those before
@@ -54,7 +56,7 @@ class _Item:
 
     def __init__(self, arrival: Arrival, reading: Reading | None, done: asyncio.Future[None], since: float) -> None:
         self.arrival, self.reading, self.done, self.since = arrival, reading, done, since
-        if reading is None or (len(reading.receipts) == 1 and not reading.rejects):
+        if reading is None or (len(reading.receipts) == 1 and not reading.rejects) or arrival.tenant == PROBE:
             self.size, self.bytes = 1, len(arrival.body)
         else:
             self.size = len(reading.receipts) + len(reading.rejects)
@@ -152,9 +154,7 @@ class Intake:
                 if not isinstance(error, NOT_NOW):
                     raise
             else:
-                for item in group:
-                    if not item.done.done():  # its client may have gone
-                        item.done.set_result(None)
+                _answer(group)
             self._pace += (time.monotonic() - began - self._pace) * LATEST
 
     async def close(self) -> None:
@@ -190,6 +190,16 @@ class Intake:
         if group[0].reading is None or self.is_spooling or self._waited_too_long(group[0]):
             await self._to_spool(key, group)
             return
+        probes = [item for item in group if item.arrival.tenant == PROBE]  # one a minute, among all the others
+        if probes:
+            group = [item for item in group if item.arrival.tenant != PROBE]
+        if group:
+            await self._commit_or_spool(key, group)
+        if probes:
+            _answer(group)
+            await self._mark(probes)
+
+    async def _commit_or_spool(self, key: UUID, group: list[_Item]) -> None:
         try:
             await self._commit(key, group)
         except NOT_NOW as error:
@@ -205,6 +215,17 @@ class Intake:
             if self._breaker is not None and self._breaker.is_shaky:
                 self._breaker.went_well()
 
+    async def _mark(self, probes: list[_Item]) -> None:
+        """Marks the receiver's own probes. What goes wrong with them says nothing of receipts: no breaker hears it."""
+        if not self.is_spooling:
+            try:
+                async with borrowed(self._pool, MARK_SECONDS) as connection:
+                    await probed.arrived(connection, [item.arrival.body for item in probes])
+                    return
+            except NOT_NOW:  # the drain marks them
+                pass
+        await self._to_spool(new_id(), probes)
+
     def _waited_too_long(self, item: _Item) -> bool:
         waited = asyncio.get_running_loop().time() - item.since
         return waited > LONGEST_WAIT and self._spool is not None and self._spool.can_take()
@@ -213,13 +234,8 @@ class Intake:
         readings = [item.reading for item in group if item.reading is not None]
         receipts = [receipt for reading in readings for receipt in reading.receipts]
         rejects = [reject for reading in readings for reject in reading.rejects]
-        probes = [item.arrival.body for item in group if not item.size]  # one a minute, among all the others
         try:
             async with borrowed(self._pool, COMMIT_SECONDS) as connection:
-                if probes:
-                    await probed.arrived(connection, probes)
-                    if not (receipts or rejects):
-                        return
                 stored = await store(connection, key, self._feed, receipts, rejects)
         except AlreadyIn:  # a first try was committed and its answer was lost on the way
             return
@@ -241,6 +257,13 @@ class Intake:
         if self._last_failure is None:
             log.error("intake_not_durable", extra={"reason": reason})
         self._last_failure = reason
+
+
+def _answer(group: Sequence[_Item]) -> None:
+    """Tells their doors that these bodies are durable."""
+    for item in group:
+        if not item.done.done():  # its client may have gone
+            item.done.set_result(None)
 
 
 def _tell_again(group: Sequence[_Item], left: Sequence[Told]) -> None:

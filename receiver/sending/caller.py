@@ -1,6 +1,5 @@
 """Makes one call and stores what came of it: what it does to the submission, and what it does to its lane."""
 
-import asyncio
 import logging
 import random
 import time
@@ -56,22 +55,6 @@ class Prepared:
     base_url: str
     credentials: Credentials
     call: Call
-
-
-class Slots:
-    """So many calls may be under way at once, of the outbox and of the doors together."""
-
-    def __init__(self, number: int) -> None:
-        self.free = number
-        self._semaphore = asyncio.Semaphore(number)
-
-    async def __aenter__(self) -> None:
-        await self._semaphore.acquire()
-        self.free -= 1
-
-    async def __aexit__(self, *_: object) -> None:
-        self.free += 1
-        self._semaphore.release()
 
 
 class Caller:

@@ -1,6 +1,7 @@
 """Decides what a process claims next: from lanes that are held as much as they let go, from the others what is due."""
 
 import random
+from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
@@ -9,12 +10,20 @@ from receiver.database.pool import Connection
 from receiver.platform.apis import Api
 from receiver.platform.credentials import can_send
 from receiver.sending import claims, lanes
-from receiver.sending.claims import Claim, Load
+from receiver.sending.claims import Claim, Load, Share
 from receiver.sending.lanes import Family, Lane, Waiting
 
 # Also how soon a lane that another process has held up is seen to be open again.
 LOOK_EVERY = timedelta(seconds=0.5)
 APIS = {Family.PLATFORM: Api.MESSAGING, Family.CAMPAIGN: Api.CAMPAIGN}
+
+# Of these lanes, in a claim of so many: how many each may have at most, and how many it has in this process already.
+Shares = Callable[[Sequence[Lane], int], list[tuple[int, int]]]
+
+
+def everything(lanes: Sequence[Lane], limit: int) -> list[tuple[int, int]]:
+    """Each may have all."""
+    return [(limit, 0) for _ in lanes]
 
 
 class Claimer:
@@ -22,25 +31,39 @@ class Claimer:
 
     def __init__(self, tenants: Tenants, lease: timedelta, clock: Callable[[], datetime]) -> None:
         self._tenants, self._lease, self._clock = tenants, lease, clock
-        self._turn = 0
+        self._turns: Counter[Lane] = Counter()
         self._looked_at: datetime | None = None
         self.next_at: datetime | None = None
 
-    async def claim(self, connection: Connection, limit: int) -> list[tuple[Claim, Load]]:
-        """Up to `limit` submissions with what they carry, in the order in which they are to go."""
+    async def claim(self, connection: Connection, limit: int, shares: Shares = everything) -> list[tuple[Claim, Load]]:
+        """Up to `limit` submissions with what they carry, in the order in which they are to go.
+
+        `shares` says of lanes how much each may have and has already: who has less goes first.
+        """
         now = self._clock()
         rates = self._rates()
+        names = [lane for lane, _ in rates]
+        asked = {
+            lane: Share(lane, room, busy, self._turns[lane])
+            for lane, (room, busy) in zip(names, shares(names, limit), strict=True)
+            if room > 0
+        }
+        free = [asked[lane] for lane, rate in rates if rate is None and lane in asked]
         found: list[Claim] = []
         self.next_at = None
+        steps: list[tuple[int, Waiting | None]] = [(max(s.busy for s in free), None)] if free else []
         for waiting in await self._waiting(connection, rates, now):
             if waiting.ready_at is not None and waiting.ready_at > now:
                 self.next_at = min(self.next_at or waiting.ready_at, waiting.ready_at)
-            elif len(found) < limit:
-                found += await self._claim_held(connection, waiting, now, limit - len(found))
-        free = [lane for lane, rate in rates if rate is None]
-        if free and len(found) < limit:
-            found += await claims.claim(connection, free, now, limit - len(found), self._lease, turn=self._turn)
-        self._turn += len(found)
+            elif waiting.lane in asked:
+                steps.append((asked[waiting.lane].busy, waiting))
+        for _, step in sorted(steps, key=lambda each: each[0]):
+            left = limit - len(found)
+            if left and step is None:
+                found += await claims.claim(connection, free, now, left, self._lease)
+            elif left and step is not None:
+                found += await self._claim_held(connection, step, asked[step.lane], now, left)
+        self._turns.update(claim.lane for claim in found)
         loads = await claims.load(connection, [c.submission_id for c in found]) if found else []
         return list(zip(found, loads, strict=True))
 
@@ -70,7 +93,9 @@ class Claimer:
         self._looked_at = None if any(w.rate is None for w in found) else now
         return found
 
-    async def _claim_held(self, connection: Connection, waiting: Waiting, now: datetime, limit: int) -> list[Claim]:
+    async def _claim_held(
+        self, connection: Connection, waiting: Waiting, share: Share, now: datetime, limit: int
+    ) -> list[Claim]:
         """From a lane with a rate or in trouble, under its lock: nobody else takes from it meanwhile."""
         async with connection.transaction():
             held = await lanes.hold(connection, waiting.lane, waiting.rate, now)
@@ -78,11 +103,10 @@ class Claimer:
                 return []
             found = await claims.claim(
                 connection,
-                [held.lane],
+                [share],
                 now,
                 1 if held.in_trouble else limit,
                 self._lease,
-                turn=self._turn,
                 tokens=float("inf") if held.rate is None else held.tokens,
                 tries=held.in_trouble,
                 held=True,

@@ -6,6 +6,7 @@ A claim is fenced by its number (`outbox.attempts`): whoever takes one over coun
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 from uuid import UUID
 
 import asyncpg
@@ -18,37 +19,43 @@ from receiver.platform.apis import Api
 from receiver.platform.wire import Recipient
 from receiver.sending.lanes import Family, Lane
 
-# Of every eight claims that a process makes one is for the lowest priority, whatever else waits.
+# Of every eight claims that a process makes from a lane one is for the lowest priority, whatever else waits.
 LOW_EVERY = 8
 
 # By lane and priority, so that each look is a short range of the index. What is locked and not chosen is free again at
-# once: the transaction ends here. `before` is what the lane has to pay until this one's turn.
+# once: the transaction ends here. The lanes take turns, those that have much in this process later. `before` is what
+# a lane has to pay until this one's turn.
 CLAIM = """
 with due as materialized (
-  select o.*
-    from unnest($1::smallint[], $2::smallint[]) as w(tenant, family)
+  select o.*, w.tenant, w.family, w.room, w.busy, w.gone
+    from unnest($1::smallint[], $2::smallint[], $3::int[], $4::int[], $5::int[]) as w(tenant, family, room, busy, gone)
     left join lane l on l.tenant = w.tenant and l.family = w.family
    cross join unnest('{3,2,1}'::smallint[]) as p(priority)
    cross join lateral (
      select d.submission_id, d.priority, d.due_at, d.message_count from outbox d
       where d.tenant = w.tenant and d.family = w.family and d.priority = p.priority
-        and d.lease_until is null and d.due_at <= $3
-      order by d.due_at, d.submission_id limit $4 for update skip locked) o
-   where $8 or l.stopped_at is null and coalesce(l.pauses, 0) = 0
+        and d.lease_until is null and d.due_at <= $6
+      order by d.due_at, d.submission_id limit least(w.room, $7) for update skip locked) o
+   where $10 or l.stopped_at is null and coalesce(l.pauses, 0) = 0
 ),
 numbered as (
-  select *, row_number() over (partition by priority = 1 order by priority desc, due_at, submission_id) as n from due
+  select *, row_number() over (partition by tenant, family, priority = 1
+                               order by priority desc, due_at, submission_id) as n from due
+),
+placed as (
+  -- turns 8, 16, 24 … of the lane are for the lowest; `gone` of the present eight are over
+  select *, row_number() over (partition by tenant, family order by turn, submission_id) as place
+    from (select *, case when priority = 1 then 8 * n - gone else n + (n - 1 + gone) / 7 end as turn from numbered) t
 ),
 ranked as (
-  -- turns 8, 16, 24 … of the process are for the lowest; $7 of the present eight are over
-  select *, row_number() over turns as rank,
-         sum(message_count) over (turns rows unbounded preceding) - message_count as before
-    from (select *, case when priority = 1 then 8 * n - $7 else n + (n - 1 + $7) / 7 end as turn from numbered) t
-  window turns as (order by turn, submission_id)
+  select *, row_number() over ranks as rank,
+         sum(message_count) over (ranks rows unbounded preceding) - message_count as before
+    from placed where place <= room
+  window ranks as (order by place + busy, due_at, submission_id)
 )
-update outbox o set lease_until = $5, attempts = least(o.attempts + 1, 32767)
+update outbox o set lease_until = $8, attempts = least(o.attempts + 1, 32767)
   from ranked r
- where o.submission_id = r.submission_id and r.rank <= $4 and r.before < $6::float8
+ where o.submission_id = r.submission_id and r.rank <= $7 and r.before < $9::float8
 returning o.submission_id, o.tenant, o.family, o.attempts, o.failures, o.expires_at, o.message_count, o.in_line,
           r.rank
 """
@@ -141,33 +148,46 @@ class Load:
 NOTHING = Load(Api.MESSAGING, None, None, 0, [])
 
 
+class Share(NamedTuple):
+    """What a lane may have of a claim: `room` submissions at most, after lanes that have fewer than `busy` here.
+
+    `turn` counts what this process has claimed from it.
+    """
+
+    lane: Lane
+    room: int
+    busy: int = 0
+    turn: int = 0
+
+
 async def claim(
     connection: Connection,
-    lanes: Sequence[Lane],
+    shares: Sequence[Share],
     now: datetime,
     limit: int,
     lease: timedelta,
     *,
-    turn: int = 0,
     tokens: float = float("inf"),
     held: bool = False,
     tries: bool = False,
 ) -> list[Claim]:
     """Takes up to `limit` due submissions of these lanes for the time of a lease; no other process gets them.
 
-    The urgent first, then what waits longest, and one of the lowest in every eight: `turn` counts the claims that this
-    process has made. Lanes in trouble are left out. Of one that the caller has `held`, as many as its `tokens` pay for,
-    the last of them on credit.
+    The lanes take turns. Of each the urgent go first, then what waits longest, and one of the lowest in every eight.
+    Lanes in trouble are left out. Of one that the caller has `held`, as many as its `tokens` pay for, the last of them
+    on credit.
     """
     rows = await connection.fetch(
         CLAIM,
-        [lane.tenant for lane in lanes],
-        [lane.family for lane in lanes],
+        [share.lane.tenant for share in shares],
+        [share.lane.family for share in shares],
+        [share.room for share in shares],
+        [share.busy for share in shares],
+        [share.turn % LOW_EVERY for share in shares],
         now,
         limit,
         now + lease,
         tokens,
-        turn % LOW_EVERY,
         held,
     )
     return [_claim(row, tries) for row in sorted(rows, key=lambda row: int(row["rank"]))]

@@ -5,8 +5,6 @@ No connection to the database is held while the platform thinks.
 
 import asyncio
 import logging
-import math
-from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -20,20 +18,20 @@ from receiver.ids import SubmissionId, TenantId
 from receiver.platform.client import PlatformClient
 from receiver.platform.wire import Answer, Outcome
 from receiver.sending import claims
-from receiver.sending.caller import Caller, Slots, Work
+from receiver.sending.caller import Caller, Work
 from receiver.sending.claimer import Claimer
 from receiver.sending.in_line import InLine
 from receiver.sending.resending import Resending
 from receiver.sending.settle import EXPIRED
 from receiver.sending.settler import Settler
+from receiver.sending.slots import Slots
+from receiver.sending.stock import Stock
 from receiver.sending.tidying import Tidying
 
 log = logging.getLogger("receiver.dispatcher")
 
 IDLE_SECONDS = 0.5  # how soon work of another process is seen; our own wakes us at once
-AHEAD_SECONDS = 0.25  # claimed ahead is what will be called within that time, as calls last now
 FRESH_SECONDS = 5.0  # a mark that is older is set anew before the call
-STARTING_POINT = 0.5  # seconds that a call lasts, before the first has been measured
 
 # A fault of ours, in the log. Whatever it was, the other calls of the request have gone out and are answered.
 UNHEARD = Answer(Outcome.UNCERTAIN, description="the call failed here: it may have been sent")
@@ -65,7 +63,7 @@ class Dispatcher:
         claims_outbox: bool = True,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._pool, self._clock, self._concurrency = pool, clock, concurrency
+        self._pool, self._clock = pool, clock
         self._claims_outbox = claims_outbox
         self._lease = lease or lease_of(timeout)
         self._settler = Settler(pool, tenants, keep_content=keep_content)
@@ -73,14 +71,12 @@ class Dispatcher:
         self._claimer = Claimer(tenants, self._lease, clock)
         resending = Resending(pool, tenants, clock, keep_content=keep_content)
         self._tidying = Tidying(pool, tenants, self._caller, resending, self._lease, clock)
-        self._slots = Slots(concurrency)
+        self._slots = Slots(concurrency, self._make_room)
+        self._stock = Stock(self._slots, concurrency)
         self._in_line = InLine(
             pool, self._caller, self._settler, self._slots, self._claimer.rate_of, self._lease, clock
         )
-        self._claimed: deque[Work] = deque()
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._marked = 0  # tasks that wait for a free call
-        self._call_seconds, self._mark_seconds = STARTING_POINT, 0.0
         self._wake, self._room = asyncio.Event(), asyncio.Event()
         self._closing = False
 
@@ -97,8 +93,7 @@ class Dispatcher:
     async def close(self) -> None:
         """Claims nothing more; `run` returns when the calls under way have been settled."""
         self._closing = True
-        self._wake.set()
-        self._room.set()
+        self._make_room()
 
     async def send_now(self, submissions: Sequence[SubmissionId], tenant: TenantId, within: float) -> list[Answer]:
         """Sends submissions that were accepted in line, now or never, and returns the platform's answers in order.
@@ -120,8 +115,12 @@ class Dispatcher:
             await feeding
             while self._tasks:
                 await asyncio.wait(self._tasks)
-            await self._give_back([*self._claimed])
+            await self._give_back(self._stock.take_all())
             await self._settler.close()
+
+    def _make_room(self) -> None:
+        self._wake.set()
+        self._room.set()
 
     async def _claim_until_closed(self) -> None:
         is_away = False
@@ -132,6 +131,7 @@ class Dispatcher:
                 if self._tidying.is_due():
                     await (self._tidying.tidy() if self._claims_outbox else self._tidying.look())
                 if self._claims_outbox:
+                    await self._give_back(self._stock.take_surplus())
                     claimed = await self._claim()
                 is_away = False
             except (asyncpg.PostgresError, *NOT_THERE) as error:
@@ -153,41 +153,31 @@ class Dispatcher:
             pass
 
     async def _claim(self) -> int:
-        """Claims ahead when half of what was claimed ahead is gone."""
-        ahead = self._ahead()
-        if len(self._claimed) > ahead // 2:
+        """Claims ahead, of each lane its share."""
+        wanted = self._stock.wanted()
+        if not wanted:
             return 0
         holds = self._caller.holds()
         async with self._pool.acquire() as connection:
-            found = await self._claimer.claim(connection, ahead - len(self._claimed))
-        self._claimed += (Work(claim, load, holds[claim.lane]) for claim, load in found)
+            found = await self._claimer.claim(connection, wanted, self._stock.shares)
+        self._stock.add([Work(claim, load, holds[claim.lane]) for claim, load in found])
         self._room.set()
         return len(found)
-
-    def _ahead(self) -> int:
-        """How many to have claimed: more while calls are short; while they are long others find what is left."""
-        return self._soon(AHEAD_SECONDS, most=2) + max(self._slots.free - self._marked, 0)
-
-    def _soon(self, seconds: float, most: float = 1) -> int:
-        """How many calls begin within that time, as long as calls last now: one to `most` for each under way."""
-        rounds = seconds / max(self._call_seconds, 0.001)
-        return max(math.ceil(self._concurrency * min(rounds, most)), 1)
 
     async def _feed(self) -> None:
         """Marks what is to be called next as sent: as far ahead of a free call as marking takes."""
         loop = asyncio.get_running_loop()
         while not self._closing:
             began = loop.time()
-            ahead = max(self._soon(2 * self._mark_seconds), self._concurrency // 4)
-            room = max(self._slots.free + ahead - self._marked, 0)
-            works = [self._claimed.popleft() for _ in range(min(room, len(self._claimed)))]
+            works = self._stock.take_next()
             self._wake.set() if works else self._room.clear()
             try:
                 await self._start(works) if works else await self._room.wait()
-                self._mark_seconds += (loop.time() - began - self._mark_seconds) / 8 if works else 0.0
+                if works:
+                    self._stock.marking_took(loop.time() - began)
             except (asyncpg.PostgresError, *NOT_THERE) as error:
                 log.warning("outbox_unreachable", extra={"reason": type(error).__name__})
-                self._claimed.extendleft(reversed(works))
+                self._stock.put_back(works)
                 await asyncio.sleep(IDLE_SECONDS)
 
     async def _start(self, works: Sequence[Work]) -> None:
@@ -201,24 +191,27 @@ class Dispatcher:
             self._begin(self._caller.conclude(work, EXPIRED, now), f"dispatch {work.claim.submission_id}")
         await self._give_back([work for work in going if work.claim.submission_id not in marked])
         for work in (work for work in going if work.claim.submission_id in marked):
-            self._marked += 1
+            self._stock.waits_for_a_slot(work.claim.lane)
             self._begin(self._dispatch(work), f"dispatch {work.claim.submission_id}")
 
     async def _dispatch(self, work: Work) -> None:
-        loop = asyncio.get_running_loop()
-        marked, waits = loop.time(), 1
+        loop, lane = asyncio.get_running_loop(), work.claim.lane
+        marked, waits = loop.time(), True
         try:
             prepared = self._caller.prepare(work)
-            async with self._slots:
-                self._marked, waits = self._marked - 1, 0
+            async with self._slots.call(lane) as call:
+                waits = False
+                self._stock.waits_no_more(lane)
                 if not await self._may_go(work, loop.time() - marked):
                     await self._give_back([work])
                     return
-                began, began_at = loop.time(), self._clock()
+                began_at = self._clock()
                 answer = await self._caller.call(work, prepared)
-                self._call_seconds += (loop.time() - began - self._call_seconds) / 16
+                call.ended(answer)
+                self._stock.call_took(call.seconds)
         finally:
-            self._marked -= waits
+            if waits:
+                self._stock.waits_no_more(lane)
             self._room.set()
         await self._caller.conclude(work, answer, began_at)
         if work.claim.tries:

@@ -12,11 +12,12 @@ from receiver.database.pool import NOT_THERE, Connection, Pool
 from receiver.ids import SubmissionId, TenantId
 from receiver.platform.wire import Answer, AnswerItem, Outcome, Trouble
 from receiver.sending import claims, lanes
-from receiver.sending.caller import UNSENT, Caller, Slots, Work
+from receiver.sending.caller import UNSENT, Caller, Work
 from receiver.sending.claims import Claim, Load
 from receiver.sending.lanes import Held, Lane
 from receiver.sending.settle import Done
 from receiver.sending.settler import Settler
+from receiver.sending.slots import Slots
 
 log = logging.getLogger("receiver.dispatcher")
 
@@ -87,13 +88,15 @@ class InLine:
         began = self._clock()
         try:
             await asyncio.sleep(admitted.wait)
-            async with asyncio.timeout_at(deadline) as patience, self._slots:
+            async with asyncio.timeout_at(deadline) as patience, self._slots.call(work.claim.lane) as call:
                 patience.reschedule(None)
                 began = self._clock()
                 async with self._pool.acquire() as connection:
                     marked = await claims.mark_sent(connection, [work.claim], began, self._lease)
                     kept_from = None if marked else await self._closed(connection, work.claim.lane)
-                answer = kept_from or last_word(await self._caller.call(work, self._caller.prepare(work)))
+                if kept_from is None:
+                    call.ended(said := await self._caller.call(work, self._caller.prepare(work)))
+                answer = kept_from or last_word(said)
         except TimeoutError:
             answer = kept_from = NO_ROOM
         except (asyncpg.PostgresError, *NOT_THERE) as error:

@@ -85,11 +85,11 @@ class Folder:
                 log.info("statistics_recounted", extra={"messages": step.changes})
                 self._at = step.at
                 return step
-        if step is not None:
-            self._at = step.at
-            metrics.STATISTICS_CHANGES.inc(step.changes)
-            if self._outcomes is not None:
-                self._outcomes.count(step.moved)
+            if step is not None:  # at once: whoever waits first, for a connection to be given back, may be cancelled
+                self._at = step.at
+                metrics.STATISTICS_CHANGES.inc(step.changes)
+                if self._outcomes is not None:
+                    self._outcomes.count(step.moved)
         return step
 
     async def _round(self) -> bool:

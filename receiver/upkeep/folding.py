@@ -79,7 +79,7 @@ STANDING = f"""
          case when s.origin = 2 then 0 else s.lags end as new_lags, null::smallint as told_lag,
          null::text as old_carrier, nullif(s.carrier, '') as new_carrier,
          left(nullif(m.sender, ''), {LONGEST}) as sender, left(nullif(m.template, ''), {LONGEST}) as template
-    from message_state s left join message m on m.id = s.id and m.id >= $1 and m.id < $2
+    from message_state s left join message m on m.id = s.id and m.id >= $1 and m.id < $2 and s.origin <> 2
    where s.id >= $1 and s.id < $2 and s.merged_into is null
 """
 # How late we were told: no message remembers it, the log does.

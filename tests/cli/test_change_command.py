@@ -38,8 +38,8 @@ def test_who_does_not_read_the_change_to_its_end_has_not_failed(tmp_path: Path, 
 
 
 def test_how_a_run_went_is_told_in_words(tmp_path: Path) -> None:
-    for text, said in (("exit 3", "ended with 3"), ("kill -9 $$", "was ended by signal 9")):
-        assert ChangeCommand(script(tmp_path, text), 20).run(CHANGE) == said
+    for text, words in (("exit 3", "ended with 3"), ("kill -9 $$", "was ended by signal 9")):
+        assert ChangeCommand(script(tmp_path, text), 20).run(CHANGE) == words
     program = tmp_path / "program"
     program.write_text("no program")
     program.chmod(0o700)

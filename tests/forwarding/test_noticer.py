@@ -13,7 +13,9 @@ from receiver.forwarding.queue import MOST_NOTICES
 from receiver.ids import new_id
 from receiver.messages.told import Feed
 from receiver.receipts.apply import apply
-from tests.forwarding.clients import delivered, until
+from receiver.upkeep import forgetting
+from receiver.upkeep.person import person_of
+from tests.forwarding.clients import NUMBER, delivered, until
 from tests.forwarding.noticing import Clock, Stage, all_of, at_work, failed, noticed, observed_name, stage
 from tests.receipts.tellings import told_of
 from tests.support import Database, now
@@ -261,6 +263,22 @@ def test_nothing_is_told_of_what_a_restore_brought_or_of_longer_than_a_day_ago(
     stage(database, work, EACH)
     begun = [record.levelname for record in caplog.records if record.getMessage() == "failure_notices_begin"]
     assert begun == ["INFO", "WARNING", "WARNING"]
+
+
+def test_erasing_a_person_removes_what_waits_and_the_names_of_what_is_told_later(database: Database) -> None:
+    async def work(scene: Stage) -> None:
+        noticer = await scene.begun()
+        waits, other = await scene.fail(), await scene.fail()
+        await all_of(noticer)
+        not_yet = await scene.fail()
+        person = person_of(NUMBER)
+        assert person is not None
+        await forgetting.erase_messages(scene.connection, person, [waits, not_yet], now())
+        await all_of(noticer)
+        told = [(notice["id"], notice["correlationid"], notice["callbackData"]) for notice in await scene.notices()]
+        assert told == [(str(other), "order-1", "the client's"), (str(not_yet), None, None)]
+
+    stage(database, work, EACH)
 
 
 SUMS = """

@@ -3,17 +3,20 @@
 import re
 import shutil
 import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import promql_parser
 import pytest
 import yaml
+from starlette.datastructures import QueryParams
 
 from grafana import build
 from grafana.queries import FOLDER, selectors
 from grafana.rules import groups, recorded, rules, text
 from grafana.rules.shapes import Alert
+from receiver.queries.statistics_asked import Asked, read_asked
 from tests.grafana.exposed import METRICS
 from tests.test_docs import table
 from tests.tools import need
@@ -131,6 +134,14 @@ def test_every_runbook_says_what_who_how_to_look_and_how_to_mend() -> None:
         found = re.findall(r"^\*\*(.+?)\*\*", page, re.MULTILINE)
         wanted = ["What it means.", "Who is hurt.", "How to look.", "How to mend.", "It was wrong."]
         assert [part for part in found if part in wanted] == wanted, page[:40]
+
+
+def test_the_statistics_that_runbooks_ask_for_are_given() -> None:
+    page = (FOLDER.parent / "docs" / "runbooks.md").read_text(encoding="utf-8")
+    asked = re.findall(r"receiver stats --by (\S+)", page)
+    assert asked
+    for by in asked:
+        assert isinstance(read_asked(QueryParams({"by": by}), lambda: datetime.now(UTC)), Asked), by
 
 
 def test_a_recorded_series_is_named_by_the_labels_that_it_keeps() -> None:

@@ -186,6 +186,24 @@ def test_only_what_we_sent_counts(database: Database) -> None:
     in_service(database, work)
 
 
+def test_what_was_observed_before_it_was_known_as_ours_counts_once_when_it_is_joined(database: Database) -> None:
+    async def work(service: Service, pool: Pool) -> None:
+        number, folder = "447700900123", Folder(pool, outcomes=Outcomes(service.names))
+        [message] = await service.send([number])
+        told = info(message, "Delivered", number, now()) | {"correlationid": ""}
+        await service.tell([told])
+        assert await service.connection.fetchval("select count(*) from message_state") == 2, "nobody knows whose it is"
+        await fold_all(folder)
+        assert shown(service) == ({}, {})
+        await service.answer([message])
+        await service.tell([told, info(message, "Read", number, now())])
+        await fold_all(folder)
+        accepted, delivered = ("sms", "GB", "answer", "accepted"), ("sms", "GB", "push", "delivered")
+        assert shown(service)[0] == {accepted: 1, delivered: 1}
+
+    in_service(database, work)
+
+
 def test_a_failure_after_an_acceptance_is_a_rise_from_0(database: Database) -> None:
     async def work(service: Service, pool: Pool) -> None:
         await service.answer(await service.send([GB.format(1)], "SHOP"))

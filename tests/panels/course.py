@@ -124,7 +124,7 @@ def write(file: Path, scrape: Mapping[str, Metric], of_the_day: Rises, begin: da
                 if own not in named:
                     continue
                 head = f"{own}{{{_spelled((*labels, *OF_THE_DAY.items()))}}} "
-                out.write("".join(f"{head}{value:g}{at}" for value, at in zip(values, times, strict=True)))
+                out.write("".join(f"{head}{value:.15g}{at}" for value, at in zip(values, times, strict=True)))
                 total += 1
         head = f"up{{{_spelled(OF_THE_DAY.items())}}} 1"
         out.write("# TYPE up gauge\n" + "".join(head + at for at in times) + "# EOF\n")

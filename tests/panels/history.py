@@ -16,6 +16,7 @@ from receiver.ids import (
     first_id_at,
     leg_digest,
     new_id,
+    transid_root,
 )
 from receiver.messages.lattice import Fact, State
 from receiver.messages.store import apply_known
@@ -90,7 +91,7 @@ async def _write_hour(connection: Connection, tenants: dict[str, TenantId], send
         await apply_known(connection, last, Feed.ANSWER, ids, answers)
         for name, tenant in tenants.items():
             keys = [
-                (transid_digest(send.transid), leg_digest("", send.destination), one)
+                (transid_digest(transid_root(send.transid)), leg_digest("", send.destination), one)
                 for send, one in zip(sends, ids, strict=True)
                 if send.tenant == name
             ]

@@ -1,7 +1,8 @@
 """The service on the day's database, with real traffic of a tenant of its own: whose scrape gives the names."""
 
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ from tests.support import PLATFORM_KEY, SECRET, Database, Receiver, eventually, 
 TRIAL: Final = "trial"
 REFUSED, BUSY, LOST = "447700900301", "447700900302", "447700900303"
 TAKEN: Final = ("447700900101", "447700900102", "4915112345678", "34600123456")
+# One process does all duties; what it has not taken yet would look like a trouble that lasts all day.
+WELL: Final = ("receiver_probe_up", "receiver_database_up", "receiver_duty_held")
 # What is measured or done now and then, in a series of which it is known that it has been.
 AWAITED: Final = (
     *("receiver_state_messages", "receiver_mature_messages", "receiver_overdue_messages", "receiver_quarantine_bodies"),
@@ -40,27 +43,32 @@ class Living:
 
 
 @contextmanager
-def living(database: Database, folder: Path, tenants: tuple[str, ...]) -> Iterator[Living]:
-    """It runs until the end; it has been used, and has measured what it measures."""
+def living(database: Database, folder: Path, states: Mapping[str, Mapping[str, int]]) -> Iterator[Living]:
+    """It runs until the end; it has been used, and has measured what it measures.
+
+    `states` are how many messages of each tenant are in which state: it must have seen them all.
+    """
     with recording_platform() as platform, client_server() as client:
         client.answers["/failures"] = answering(503)  # so there is one that waits to go on
         config = folder / "tenants.toml"
         own = f'platform_url = "{platform.url}"\nplatform_key = "{PLATFORM_KEY}"\n'
         extra = f'forward_to = "{client.url}/receipts"\nfailure_url = "{client.url}/failures"\n'
         extra += 'signature_secret = "a signature for tests"\nfailure_also = "observed"\nforward_allow = "127.0.0.1"\n'
-        config.write_text("".join(f"[tenant.{name}]\n{own}" for name in tenants) + f"[tenant.{TRIAL}]\n{own}{extra}")
+        config.write_text("".join(f"[tenant.{name}]\n{own}" for name in states) + f"[tenant.{TRIAL}]\n{own}{extra}")
         key = database.key(tenant=TRIAL)
-        with receiver_process(
-            database,
-            folder,
-            platform_url=platform.url,
-            RECEIVER_CONFIG=str(config),
-            RECEIVER_PROBE_SECONDS="1",
-            RECEIVER_PLATFORM_TIMEOUT="1",
-        ) as receiver:
-            with receiver.client(key) as api:
-                _use(receiver, api, platform)
-                yield Living(receiver, _scraped(api))
+        with (
+            receiver_process(
+                database,
+                folder,
+                platform_url=platform.url,
+                RECEIVER_CONFIG=str(config),
+                RECEIVER_PROBE_SECONDS="1",
+                RECEIVER_PLATFORM_TIMEOUT="1",
+            ) as receiver,
+            receiver.client(key) as api,
+        ):
+            _use(receiver, api, platform)
+            yield Living(receiver, _scraped(api, states))
 
 
 def _use(receiver: Receiver, api: httpx2.Client, platform: Platform) -> None:
@@ -87,7 +95,7 @@ def _use(receiver: Receiver, api: httpx2.Client, platform: Platform) -> None:
     assert api.get("/v1/messages", headers={"authorization": "Bearer nobody"}).status_code == 401
 
 
-def _scraped(api: httpx2.Client) -> dict[str, Metric]:
+def _scraped(api: httpx2.Client, states: Mapping[str, Mapping[str, int]]) -> dict[str, Metric]:
     """The scrape once all that is measured by and by has a value."""
     missing: list[str] = []
 
@@ -96,6 +104,8 @@ def _scraped(api: httpx2.Client) -> dict[str, Metric]:
         missing[:] = [
             name for name in AWAITED if not any(sample.value == sample.value for sample in found[name].samples)
         ]
+        missing.extend(name for name in WELL if any(sample.value != 1 for sample in found[name].samples))
+        missing.extend(tenant for tenant in states if _states(found, tenant) != states[tenant])
         return None if missing else found
 
     try:
@@ -103,3 +113,12 @@ def _scraped(api: httpx2.Client) -> dict[str, Metric]:
     except AssertionError:
         raise AssertionError(f"never measured: {missing}") from None
     return scrape
+
+
+def _states(scrape: Mapping[str, Metric], tenant: str) -> Counter[str]:
+    """How many messages of a tenant the service knows in each state."""
+    counted: Counter[str] = Counter()
+    for sample in scrape["receiver_state_messages"].samples:
+        if sample.labels["tenant"] == tenant and sample.value:
+            counted[sample.labels["state"]] += int(sample.value)
+    return counted

@@ -8,10 +8,10 @@ from typing import Any, Final
 
 from grafana.queries import FOLDER, filled, panels
 from grafana.rules import rules
-from tests.panels.watched import Series, Watched
+from tests.panels.watched import STEP, Series, Watched
 
-# A panel of 720 points over a day, scraped once a minute: four scrapes at least.
-TIMES: Final = {"__range": "86400s", "__rate_interval": "240s", "__interval": "120s", "window": "30m"}
+# A day in a panel of 288 points, scraped once a minute: a rate looks back over a point and a scrape.
+TIMES: Final = {"__range": "86400s", "__rate_interval": f"{STEP + 60}s", "__interval": f"{STEP}s", "window": "30m"}
 SELECTOR: Final = re.compile(r"(?:\b\w+:)?\breceiver_\w+(?::\w+)?(?:\{[^}]*\})?")
 _VALUES: Final = re.compile(r"label_values\((?P<selector>.+), *(?P<label>\w+)\)")
 
@@ -88,7 +88,10 @@ class Grafana:
         """What a variable offers."""
         parts = _VALUES.fullmatch(variable["query"])
         assert parts is not None, variable["query"]
-        asked = {"match[]": filled(parts["selector"], made), "start": self.watched.begin.timestamp()}
+        asked: dict[str, str | float] = {
+            "match[]": filled(parts["selector"], made),
+            "start": self.watched.begin.timestamp(),
+        }
         answer = self.watched.prometheus.get(f"/api/v1/label/{parts['label']}/values", params=asked).raise_for_status()
         found: list[str] = answer.json()["data"]
         return found

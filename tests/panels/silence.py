@@ -13,6 +13,11 @@ PANELS: Final[dict[str, str]] = {
 }
 """Queries of panels, where all is chosen."""
 
+OF_ONE: Final[dict[str, str]] = {
+    "sending: What does the platform answer when asked for a message? (A)": "its messages are too young for it",
+}
+"""Queries of panels, where the trial's tenant alone is chosen."""
+
 TROUBLE: Final[dict[str, str]] = {
     "receiver_public_certificate_expiry_timestamp_seconds": NO_CERTIFICATE,
     'receiver_notify_responses_total{code="503"}': "the door could always make receipts durable",

@@ -3,6 +3,7 @@
 import math
 import re
 import subprocess
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -28,7 +29,8 @@ from tests.tools import need
 RULES: Final = FOLDER / "alerts" / "receiver.rules.yml"
 RECORDED: Final = re.compile(r"\b\w+:receiver_\w+:\w+")
 NOBODY: Final = "http://127.0.0.1:9"
-STEP: Final = 120  # seconds: a screen of 720 points
+STEP: Final = 300  # seconds: a panel of 288 points
+FINE: Final = 120  # seconds, where it matters when something begins
 LONGEST_BLOCK: Final = "--max-block-duration=64h"  # promtool reads the whole file for each block
 # What the rules compare with other days is asked of the days before, too.
 OTHER_DAYS: Final = ("tenant_channel_class:receiver_failures:share", "tenant_channel:receiver_final:hour")
@@ -104,7 +106,8 @@ def watched(database: Database, folder: Path) -> Iterator[Watched]:
     history.write(database, sends)
     with ExitStack() as running:
         role = running.enter_context(_reader(database))
-        service = running.enter_context(living(database, folder, TENANTS))
+        states = {name: Counter(send.state.word for send in sends if send.tenant == name) for name in TENANTS}
+        service = running.enter_context(living(database, folder, states))
         watcher = running.enter_context(_prometheus(folder, service, sends, begin))
         yield Watched(database, role, sends, begin, service, watcher)
 
@@ -123,7 +126,7 @@ def _prometheus(folder: Path, service: Living, sends: Sequence[Send], begin: dat
     first, last = int(begin.timestamp()), int(begin.timestamp()) + MINUTES * 60
     with prometheus(folder, rules=none, target=service.receiver.url, alertmanager=NOBODY) as raw:
         span = (f"--start={first}", f"--end={last}", f"--url={raw.base_url}", f"--output-dir={folder / 'prometheus'}")
-        _blocks(folder, "rules", *span, f"--eval-interval={STEP}s", recording)
+        _blocks(folder, "rules", *span, f"--eval-interval={FINE}s", recording)
         inlined = {rule["record"]: rule["expr"] for rule in recorded_at_once()}
         found = []
         for name in OTHER_DAYS:

@@ -44,7 +44,9 @@ class Server:
 
 
 @contextlib.asynccontextmanager
-async def answering(*parts: bytes, tls: ssl.SSLContext | None = None, endless: bool = False) -> AsyncIterator[Server]:
+async def answering(
+    *parts: bytes, tls: ssl.SSLContext | None = None, endless: bool = False, host: str = "127.0.0.1"
+) -> AsyncIterator[Server]:
     """Answers each request with `parts`, then waits; `endless`: repeats the last part for ever."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -73,7 +75,7 @@ async def answering(*parts: bytes, tls: ssl.SSLContext | None = None, endless: b
         writer.transport.abort()
 
     taken: list[asyncio.Task[None]] = []
-    listening = await asyncio.start_server(take, "127.0.0.1", 0, ssl=tls)
+    listening = await asyncio.start_server(take, host, 0, ssl=tls)
     port = listening.sockets[0].getsockname()[1]
     server = Server(f"{'https' if tls else 'http'}://localhost:{port}")
     try:

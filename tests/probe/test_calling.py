@@ -61,6 +61,24 @@ def test_a_call_is_one_post_on_a_connection_of_its_own() -> None:
     assert body == BODY
 
 
+def test_an_address_of_ipv6_with_a_path_before_ours() -> None:
+    async def main() -> tuple[Called, Server]:
+        async with answering(OK, host="::1") as server:
+            url = server.url.replace("localhost", "[::1]")
+            return await post(f"{url}/below{PATH}", BODY), server
+
+    said, server = run(main())
+    assert said.failed is None, said
+    [request] = server.requests
+    assert request.startswith(b"POST /below/notify/")
+    assert b"host: [::1]:" in request
+
+
+@pytest.mark.parametrize("host", [".example.com", "a..b", "\u00fc.invalid"])
+def test_a_host_that_no_library_understands_is_a_result(host: str) -> None:
+    assert called(f"https://{host}").failed in (Result.DNS, Result.CONNECTION)
+
+
 def test_a_name_that_does_not_resolve() -> None:
     assert_failed(called("https://nowhere.invalid"), Result.DNS, "nowhere.invalid does not resolve")
 

@@ -1,16 +1,21 @@
 """The receiver's own probe at the receipts door: durable before its 200, beside receipts, and in no book."""
 
 import asyncio
-from collections.abc import Iterator
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from uuid import UUID
 
+import asyncpg
 import httpx2
 import pytest
 
+from receiver import metrics
 from receiver.access.tokens import PROBE, NotifyTokens
+from receiver.database.pool import lazy_pool
 from receiver.ids import new_id
 from receiver.receipts.arrival import Arrival
+from receiver.receipts.intake import Full, Intake
 from receiver.receipts.probed import body_of
 from receiver.receipts.receipt import Reading
 from tests.receipts.spooling import Running, Way, running
@@ -98,6 +103,84 @@ def test_a_probe_that_nobody_made_leaves_nothing(database: Database, tmp_path: P
     assert {**database.counts(), "tenant": 0} == {**before, "tenant": 0}
 
 
+@contextlib.asynccontextmanager
+async def holding(database: Database, statement: str) -> AsyncIterator[None]:
+    """A transaction that has done this, and goes on and on."""
+    connection = await asyncpg.connect(database.dsn)
+    transaction = connection.transaction()
+    await transaction.start()
+    try:
+        await connection.execute(statement)
+        yield
+    finally:
+        await transaction.rollback()
+        await connection.close()
+
+
+def test_receipts_do_not_wait_for_a_probe_whose_table_is_locked(database: Database, tmp_path: Path) -> None:
+    database.tenant()
+    identity = posted(database)
+
+    async def main() -> None:
+        locked = holding(database, "lock table probe in access exclusive mode")
+        async with running(database.dsn, tmp_path) as house, locked:
+            spooled = metrics.SPOOLED._value.get()
+            await asyncio.gather(take(house, identity), *(house.take(number) for number in range(20)))
+            assert not house.breaker.is_open
+            assert metrics.SPOOLED._value.get() == spooled + 1, "the probe alone"
+            await house.until_empty()  # which holds up nothing there either
+
+    asyncio.run(main())
+    assert not has_arrived(database, identity)
+    assert database.value("select sum(received) from intake") == 20
+
+
+def test_a_probe_that_somebody_marks_already_is_passed_by(database: Database, tmp_path: Path) -> None:
+    identity = posted(database)
+
+    async def main() -> None:
+        marking = holding(database, f"update probe set arrived_at = now() where id = '{identity}'")
+        async with running(database.dsn, tmp_path) as house, marking:
+            spooled = metrics.SPOOLED._value.get()
+            await take(house, identity)
+            assert metrics.SPOOLED._value.get() == spooled
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("trouble", ["drop table probe", "alter table probe rename id to other"])
+def test_a_probe_that_can_not_be_marked_costs_its_neighbours_nothing(
+    fresh_database: Callable[[], Database], tmp_path: Path, trouble: str
+) -> None:
+    database = fresh_database()
+    database.tenant()
+    database.fetch(trouble)
+
+    async def main() -> None:
+        async with running(database.dsn, tmp_path) as house:
+            await asyncio.gather(take(house, new_id()), *(house.take(number) for number in range(20)))
+            assert not house.breaker.is_open
+            await house.until_empty()
+
+    asyncio.run(main())
+    assert database.value("select sum(received) from intake") == 20
+
+
+def test_probes_wait_within_the_bounds_of_receipts(database: Database) -> None:
+    async def main() -> None:
+        pool = await lazy_pool(database.dsn, "tests", 1, writer=True)
+        intake = Intake(pool, {}, capacity=1)
+        arrival = Arrival(PROBE, None, now(), body_of(new_id()))
+        waits = asyncio.create_task(intake.take(arrival, Reading()))
+        await asyncio.sleep(0)
+        with pytest.raises(Full):
+            await intake.take(arrival, Reading())
+        waits.cancel()
+        pool.terminate()
+
+    asyncio.run(main())
+
+
 @pytest.fixture(scope="module")
 def receiver(postgres: str, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Receiver]:
     folder = tmp_path_factory.mktemp("receiver")
@@ -123,7 +206,11 @@ def test_the_door_takes_a_probe_without_header_or_signature_and_counts_no_answer
         ]
 
 
-@pytest.mark.parametrize("junk", [b"", b"{}", b'{"probe":1}', b"\xff", b'{"probe":"x"}', b"[" * 5000])
+PADDED = body_of(UUID(int=1)) + b" " * 100_000  # a token that got out must not fill memory or spool
+JUNK = [b"", b"{}", b'{"probe":1}', b"\xff", b'{"probe":"x"}', b"[" * 5000, b"[" * len(body_of(UUID(int=1))), PADDED]
+
+
+@pytest.mark.parametrize("junk", JUNK, ids=range(len(JUNK)))
 def test_what_is_no_probe_is_refused_under_its_token(receiver: Receiver, junk: bytes) -> None:
     before = receiver.database.counts()
     url = f"{receiver.url}/notify/{NotifyTokens(SECRET).sign(PROBE)}"

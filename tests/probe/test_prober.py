@@ -225,6 +225,50 @@ def test_without_postgres_nothing_is_posted_and_nothing_judged() -> None:
     run(main())
 
 
+def test_a_probe_that_could_not_be_made_leaves_no_old_figure(
+    fresh_database: Callable[[], Database], caplog: pytest.LogCaptureFixture
+) -> None:
+    database = fresh_database()
+
+    async def main() -> None:
+        clock = Clock()
+        async with answering(OK) as server, prober(database.dsn, server.url, [True], clock) as one:
+            await one.look()
+            assert metrics.PROBE_UP._value.get() == 0
+            await asyncio.to_thread(database.fetch, "alter table probe rename to another")
+            for _ in range(2):
+                clock.now += timedelta(seconds=60)
+                assert await one.look() is None
+                assert math.isnan(metrics.PROBE_UP._value.get())
+            assert len(server.requests) == 1
+
+    run(main())
+    assert [record.message for record in caplog.records if record.name == "receiver.probe"] == [
+        "probe_failed",
+        "probe_not_made",
+    ]
+
+
+def test_a_fault_of_ours_ends_no_process(database: Database) -> None:
+    class Broken(Clock):
+        asked = 0
+
+        def __call__(self) -> datetime:
+            self.asked += 1
+            raise RuntimeError
+
+    async def main() -> None:
+        broken = Broken()
+        async with prober(database.dsn, "http://localhost:9", [True], broken) as one:
+            working = asyncio.create_task(one.run())
+            await until(lambda: broken.asked >= 2)
+            assert not working.done()
+            await one.close()
+            await working
+
+    run(main())
+
+
 def test_rows_of_more_than_a_day_ago_leave(database: Database) -> None:
     database.fetch("insert into probe (id, posted_at) select gen_random_uuid(), now() - interval '2 days'")
 

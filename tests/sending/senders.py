@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,6 +15,7 @@ from receiver.platform.client import PlatformClient
 from receiver.sending.dispatcher import Dispatcher
 from receiver.sending.outbox import Accepted, accept
 from receiver.sending.request import Request, check
+from receiver.sending.slots import most_under_way
 from receiver.tenant_settings import Tenant
 from tests.sending.platforms import Platform, sms
 from tests.support import PLATFORM_KEY, SECRET, Database
@@ -28,7 +29,12 @@ class Sender:
     """A dispatcher with its own pool, at a time that the test chooses."""
 
     def __init__(
-        self, pool: "asyncpg.Pool[asyncpg.Record]", client: PlatformClient, tenants: Tenants, at_once: int
+        self,
+        pool: "asyncpg.Pool[asyncpg.Record]",
+        client: PlatformClient,
+        tenants: Tenants,
+        at_once: int,
+        timeout: float = TIMEOUT,
     ) -> None:
         self.at = datetime.now(UTC)
         self.pool, self.tenants = pool, tenants
@@ -39,7 +45,7 @@ class Sender:
             NotifyTokens(SECRET),
             "https://receiver.example",
             concurrency=at_once,
-            timeout=TIMEOUT,
+            timeout=timeout,
             keep_content=False,
             clock=lambda: self.at,
         )
@@ -63,30 +69,38 @@ class Sender:
 
 
 @contextlib.asynccontextmanager
-async def sender(database: Database, platform: Platform, at_once: int = 4, **settings: Any) -> AsyncIterator[Sender]:
-    """One that sends for the tenant `default`, with `settings` of its own."""
+async def sender(
+    database: Database,
+    platform: Platform,
+    at_once: int = 4,
+    others: Sequence[Tenant] = (),
+    timeout: float = TIMEOUT,
+    **settings: Any,
+) -> AsyncIterator[Sender]:
+    """One that sends for the tenant `default`, with `settings` of its own, and for the `others`."""
     pool = await open_pool(database.dsn, "tests", 4, writer=True)
     try:
-        tenants = Tenants([Tenant("default", platform_url=platform.url, platform_key=PLATFORM_KEY, **settings)])
+        default = Tenant("default", platform_url=platform.url, platform_key=PLATFORM_KEY, **settings)
+        tenants = Tenants([default, *others])
         async with pool.acquire() as connection:
             await tenants.load(connection)
-        async with PlatformClient(TIMEOUT, at_once) as client:
-            yield Sender(pool, client, tenants, at_once)
+        async with PlatformClient(timeout, most_under_way(at_once)) as client:
+            yield Sender(pool, client, tenants, at_once, timeout)
     finally:
         pool.terminate()
 
 
-async def hand_in(one: Sender, *numbers: str, **more: Any) -> list[str]:
+async def hand_in(one: Sender, *numbers: str, tenant: str = "default", **more: Any) -> list[str]:
     """Accepts one SMS to each of these numbers, in one batch; the ids of the messages."""
     request = check(sms(*numbers, **more))
     assert isinstance(request, Request)
-    return [str(identity) for identity, _ in (await take_in(one, request)).messages]
+    return [str(identity) for identity, _ in (await take_in(one, request, tenant)).messages]
 
 
-async def take_in(one: Sender, request: Request, **choices: Any) -> Accepted:
+async def take_in(one: Sender, request: Request, tenant: str = "default", **choices: Any) -> Accepted:
     """Accepts a request that was checked."""
     async with one.pool.acquire() as connection:
-        return await accept(connection, one.tenants.id_of("default"), request, one.at, **choices)
+        return await accept(connection, one.tenants.id_of(tenant), request, one.at, **choices)
 
 
 async def value(one: Sender, query: str, *values: object) -> Any:

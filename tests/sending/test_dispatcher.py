@@ -16,6 +16,7 @@ from receiver.platform.calls import answer_of
 from receiver.platform.wire import Outcome
 from receiver.sending import claims, outbox
 from receiver.sending.caller import backoff
+from receiver.sending.claims import Share
 from receiver.sending.lanes import Family, Lane
 from receiver.sending.request import Asked
 from tests.sending.platforms import Platform, recording_platform
@@ -71,7 +72,7 @@ def test_a_claim_that_ended_before_the_call_is_sent_after_its_lease(database: Da
             await hand_in(one, NUMBER)
             async with one.pool.acquire() as connection:  # what a process does that dies right after its claim
                 tenant = await connection.fetchval("select id from tenant")
-                (dead,) = await claims.claim(connection, [Lane(tenant, Family.PLATFORM)], one.at, 1, LEASE)
+                (dead,) = await claims.claim(connection, [Share(Lane(tenant, Family.PLATFORM), 1)], one.at, 1, LEASE)
             one.at += LEASE + timedelta(seconds=1)
             one.start()
             await until(one, STATE, ACCEPTED)

@@ -13,6 +13,7 @@ from receiver.platform.apis import Api
 from receiver.sending import claims, lanes
 from receiver.sending.campaign import check_campaign
 from receiver.sending.claimer import Claimer
+from receiver.sending.claims import Share
 from receiver.sending.lanes import Family, Lane, lane_of
 from receiver.sending.request import Request
 from tests.sending.platforms import Call, Platform, Reply, queued, recording_platform, refused
@@ -44,7 +45,7 @@ async def hand_in_each(one: Sender, count: int, **more: Any) -> list[str]:
 async def claimed(one: Sender, connection: Connection, limit: int, turn: int) -> list[str]:
     """The numbers of what is claimed next, in order."""
     lane = lane_of(one.tenants.id_of("default"), Api.MESSAGING)
-    found = await claims.claim(connection, [lane], one.at, limit, LEASE, turn=turn)
+    found = await claims.claim(connection, [Share(lane, limit, turn=turn)], one.at, limit, LEASE)
     return [load.recipients[0].value for load in await claims.load(connection, [c.submission_id for c in found])]
 
 

@@ -126,7 +126,7 @@ def test_the_clients_notifyurl_and_the_digests_of_its_key_are_kept(database: Dat
 def test_in_line_is_born_claimed(database: Database, in_line: bool) -> None:
     async def main() -> None:
         async with sender(database, NOWHERE) as one:
-            choices = {"in_line_lease": LEASE} if in_line else {}
+            choices: dict[str, Any] = {"in_line_lease": LEASE} if in_line else {}
             await take_in(one, asked(sms("447700900001")), **choices)
             assert await value(one, "select in_line from outbox") is in_line
             assert await value(one, "select attempts from outbox") == int(in_line)
