@@ -20,7 +20,8 @@ from grafana.delivery_detail import (
 )
 from grafana.delivery_moved import moved_codes, moved_countries, moved_senders
 from grafana.panels import bars, curve, figure, marked, stacked
-from grafana.parts import CHOSEN, FINAL, FIRST_SAMPLE, NEWS, POSITIVE, messages, quantile, query, thresholds
+from grafana.parts import CHOSEN, FIRST_SAMPLE, NEWS, POSITIVE, messages, quantile, query, thresholds
+from grafana.rules.asking import FINAL
 
 RATIO_CAVEAT = (
     "Delivered, divided by delivered plus every negative state. It counts changes of state, not messages: a "

@@ -6,7 +6,8 @@ from grafana_foundation_sdk.models import units
 
 from grafana import parts
 from grafana.panels import bars, curve, heat, linked, merged, tabled
-from grafana.parts import CHOSEN, FINAL, FIRST_SAMPLE, GIVEN_UP, NEWS, messages, quantile, query, rows, thresholds
+from grafana.parts import CHOSEN, FIRST_SAMPLE, GIVEN_UP, NEWS, messages, quantile, query, rows, thresholds
+from grafana.rules.asking import FINAL
 
 ESTIMATED = "Values are estimated between the histogram's bounds."
 

@@ -5,7 +5,8 @@ from grafana_foundation_sdk.models import units
 
 from grafana import parts
 from grafana.panels import linked, measured, merged, tabled
-from grafana.parts import FINAL, NEWS, messages, rows, thresholds
+from grafana.parts import NEWS, messages, rows, thresholds
+from grafana.rules.asking import FINAL
 
 FEW = 10  # ends in each window: the share of fewer says nothing
 EXPLAINED = (

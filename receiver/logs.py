@@ -2,10 +2,13 @@
 
 import json
 import logging
+import math
 import re
 import sys
 import threading
+import time
 import traceback
+from collections.abc import Callable
 from datetime import UTC, datetime
 from types import TracebackType
 
@@ -22,6 +25,7 @@ QUIET = ("httpx2", "httpcore2", "asyncio", "uvicorn.access", "alembic", "sqlalch
 OURS = "receiver"  # all loggers of ours are below it
 LIBRARY = "library"  # the event of everything that others log: their words are no names
 LONGEST_TEXT = 2_000  # characters of what others say
+QUIET_SECONDS = 60.0  # before the server's own words are told again
 # After these the loop shows the task or the arguments it stumbled over, and in them what was told or sent.
 _LOOPS_OBJECTS = re.compile(r"[(<].*", re.DOTALL)
 
@@ -143,16 +147,36 @@ def set_up(level: str) -> None:
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True
         logging.getLogger(name).setLevel(logging.WARNING)
-    logging.getLogger("uvicorn.error").addFilter(_is_news)
+    logging.getLogger("uvicorn.error").addFilter(News())
     logging.captureWarnings(True)
     sys.excepthook = _died
     sys.unraisablehook = _ignored
     threading.excepthook = lambda died: _died(died.exc_type, died.exc_value, died.exc_traceback)
 
 
-def _is_news(record: logging.LogRecord) -> bool:
-    """Whether nobody has logged it: the fault of a door has been, with the id of its request."""
-    return not (record.exc_info and getattr(record.exc_info[1], LOGGED, False))
+class News(logging.Filter):
+    """What the server says that nobody has logged, and that it has not said within a minute.
+
+    The fault of a door has been logged, with the id of its request. Of what is no HTTP any stranger can send plenty.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._now = now
+        self._said: dict[str, tuple[float, int]] = {}  # the server has a dozen texts
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.exc_info:
+            return not getattr(record.exc_info[1], LOGGED, False)
+        text, now = str(record.msg), self._now()
+        at, since = self._said.get(text, (-math.inf, 0))
+        if now - at < QUIET_SECONDS:
+            self._said[text] = at, since + 1
+            return False
+        self._said[text] = now, 0
+        if since:
+            record.not_told = since
+        return True
 
 
 def _died(kind: type[BaseException], error: BaseException | None, at: TracebackType | None) -> None:

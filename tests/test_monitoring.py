@@ -60,6 +60,12 @@ def test_what_has_to_be_in_the_file_of_secrets_is_put_there_by_the_first_lines()
     assert len(shown.strip().splitlines()) <= 10, "ten lines"
 
 
+def test_the_file_of_secrets_is_read_by_its_owner_alone_and_never_committed() -> None:
+    shown = (ROOT / "docs" / "monitoring.md").read_text().split("```")[1]
+    assert shown.index("umask 077") < shown.index("> .env")
+    assert ".env" in (ROOT / ".gitignore").read_text().splitlines()
+
+
 def test_prometheus_scrapes_the_receiver_and_tells_alertmanager_and_promtool_accepts_it(tmp_path: Path) -> None:
     mounted = mounts("prometheus")
     config = yaml.safe_load((FOLDER / "prometheus.yml").read_text())

@@ -53,9 +53,8 @@ class Slots:
     """So many calls may be under way at once, of the outbox and of the doors together.
 
     A lane may have all of them. A call that has lasted for long is counted no more but in its own lane, so the others
-    go on. A slot that is free goes to the lane that has the fewest calls under way; one whose calls hang counts for half of
-    all slots more. `on_room` is told when a call has
-    become long: another lane may begin one.
+    go on. A slot that is free goes to the lane that has the fewest calls under way, where a slow one weighs more.
+    `on_room` is told when a call has become long: another lane may begin one.
     """
 
     def __init__(

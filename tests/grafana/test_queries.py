@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from grafana import build, parts
+from grafana import build
 from grafana.queries import FOLDER, expressions, filled, matched, panels, plain, selectors
+from grafana.rules.asking import FINAL
 from tests.grafana.exposed import METRICS, VALUES
 
 EXPRESSIONS = expressions()
@@ -82,7 +83,7 @@ def test_the_states_of_the_dashboards_are_those_of_the_lattice(path: Path) -> No
     }
     assert asked <= VALUES["state"]
     if path.name == "delivery.json":
-        assert {*parts.FINAL.split("|")} <= asked
+        assert {*FINAL.split("|")} <= asked
 
 
 @pytest.mark.parametrize(

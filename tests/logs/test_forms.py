@@ -1,6 +1,7 @@
 """A line is a line and tells no words, whoever logs it: our own code, a library, the loop, Python itself."""
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -8,6 +9,8 @@ import textwrap
 from typing import Any
 
 import pytest
+
+from receiver.logs import News
 
 NUMBER = "447700900077"
 
@@ -86,3 +89,20 @@ def test_at_a_terminal_no_text_moves_the_cursor_or_begins_a_line() -> None:
     program = f"import logging\nfrom receiver import logs\n{textwrap.dedent(code)}"
     shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert shown.stdout == "info    odd host=a\\n\\x1b[2Jb\n"
+
+
+def test_what_any_stranger_can_make_the_server_say_comes_once_a_minute() -> None:
+    at = 0.0
+    news = News(lambda: at)
+
+    def told(text: str) -> dict[str, Any] | None:
+        record = logging.makeLogRecord({"name": "uvicorn.error", "msg": text})
+        return vars(record) if news.filter(record) else None
+
+    assert told("Invalid HTTP request received.")
+    assert told("Unsupported upgrade request.")
+    assert [told("Invalid HTTP request received.") for _ in range(500)] == [None] * 500
+    at = 61.0
+    assert (told("Invalid HTTP request received.") or {})["not_told"] == 500
+    at = 122.0
+    assert "not_told" not in (told("Invalid HTTP request received.") or {})

@@ -24,7 +24,8 @@ insert into message (id, tenant, origin, channel, created_at, submission_id, des
 values ($1, $2, $3, 1, now(), $1, '447700900001', 'msisdn', decode(md5('x'), 'hex'), $4, $5)
 """
 STATE = """
-insert into message_state (id, tenant, origin, channel, state, reason_class, conflict, lags, carrier, country, changed_at)
+insert into message_state (id, tenant, origin, channel, state, reason_class, conflict, lags, carrier, country,
+                           changed_at)
 values ($1, $2, $3, 1, $4, $5, $6, $7, $8, $9, now())
 """
 BECOME = """
