@@ -41,6 +41,7 @@ QUESTIONS = (
     ("day,channel", DAYS),
     ("channel,country", DAYS),
     ("day,country", DAYS),
+    ("channel,country,code_class", DAYS),
     ("hour", 7),
 )
 

@@ -14,7 +14,7 @@ TENANT = 'tenant=~"$tenant"'
 # The chosen tenants and channels, for metrics that carry both labels.
 CHOSEN = f'{TENANT},channel=~"$channel"'
 # An old export is no news: the alert rules leave it out, too.
-NEWS = f'{CHOSEN},feed!="import"'
+NEWS = f'{CHOSEN},feed!~"import|replay"'
 
 FIRST_SAMPLE = (
     "What was counted between a process's start and its first scrape, and the first failure of a kind that a "

@@ -7,7 +7,7 @@ from grafana import parts
 from grafana.panels import bars, curve, heat, stacked
 from grafana.parts import TENANT, query, thresholds
 
-NEWS = f'{TENANT},feed!="import"'
+NEWS = f'{TENANT},feed!~"import|replay"'
 
 
 def refusals() -> bargauge.Panel:

@@ -27,7 +27,7 @@ def _series(what: str, window: str) -> str:
 
 
 def _outcomes(outcomes: str) -> str:
-    return f'receiver_outcomes_total{{feed!="import",outcome=~"{outcomes}"}}'
+    return f'receiver_outcomes_total{{feed!~"import|replay",outcome=~"{outcomes}"}}'
 
 
 def _burning(pace: float, short: str, long: str, fewest: int) -> str:

@@ -34,7 +34,7 @@ def delivery(clock: Clock) -> Group:
 
 
 def _outcomes(outcomes: str) -> str:
-    return f'receiver_outcomes_total{{feed!="import",outcome=~"{outcomes}"}}'
+    return f'receiver_outcomes_total{{feed!~"import|replay",outcome=~"{outcomes}"}}'
 
 
 def _route_figures(clock: Clock) -> tuple[Record, Record]:
@@ -77,7 +77,7 @@ it mutes.
 
 def _failures_high(clock: Clock) -> Alert:
     def messages(states: str) -> str:
-        selector = f'receiver_messages_total{{feed!="import",state=~"{states}"}}'
+        selector = f'receiver_messages_total{{feed!~"import|replay",state=~"{states}"}}'
         return total("tenant, channel", grown_with_births(clock, selector, "30m", witness="receiver_messages_total"))
 
     return Alert(
@@ -186,7 +186,7 @@ def _overdue(clock: Clock) -> Alert:
     more = f"({OVERDUE} - min_over_time({OVERDUE}[{clock.range('6h')}]))"
 
     def sent(state: str) -> str:
-        selector = f'receiver_messages_total{{feed!="import",state="{state}"}}'
+        selector = f'receiver_messages_total{{feed!~"import|replay",state="{state}"}}'
         return total("tenant, channel", grown(clock, selector, "6h"))
 
     return Alert(

@@ -22,8 +22,8 @@ def rising(clock: Clock) -> Group:
 
 
 def _figures(clock: Clock) -> tuple[Record, ...]:
-    failures = grown(clock, 'receiver_failures_total{feed!="import"}', "1h")
-    ended = grown(clock, f'receiver_messages_total{{feed!="import",state=~"{FINAL}"}}', "1h")
+    failures = grown(clock, 'receiver_failures_total{feed!~"import|replay"}', "1h")
+    ended = grown(clock, f'receiver_messages_total{{feed!~"import|replay",state=~"{FINAL}"}}', "1h")
     days = "\n  or\n".join(_day(clock, day) for day in OTHER_DAYS)
     return (
         Record(FAILED, KIND, total("tenant, channel, class", failures)),

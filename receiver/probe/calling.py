@@ -121,7 +121,9 @@ class _Call:
                 return await asyncio.open_connection(sock=connected, limit=MOST_HEAD)
         try:
             async with _step(Result.TLS, TLS_SECONDS, "it does not speak TLS"):
-                reader, writer = await self._handshake(connected, ssl.create_default_context())
+                # to read all authorities takes tens of milliseconds: not while receipts wait
+                context = await asyncio.to_thread(ssl.create_default_context)
+                reader, writer = await self._handshake(connected, context)
         except _Failed as failed:
             if isinstance(failed.__cause__, ssl.SSLCertVerificationError):
                 await self._look_at_certificate(address)
@@ -142,7 +144,7 @@ class _Call:
 
     async def _look_at_certificate(self, address: tuple[int, Any]) -> None:
         """When the certificate ends that was refused: a second handshake, over which nothing is told."""
-        context = ssl.create_default_context()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         with contextlib.suppress(OSError, TimeoutError):
             async with asyncio.timeout(TLS_SECONDS):

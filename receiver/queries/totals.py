@@ -30,9 +30,10 @@ with k as (
       from unnest($2::smallint[], $3::timestamptz[], $4::timestamptz[]) w(hours, begin, until)
      cross join lateral (
        select {", ".join(f"i.{name}" for name in NAMES)} from cohort_state i
-        where i.tenant = $1 and i.hours = w.hours and i.side = $5 and i.value = '' and i.at >= w.begin and i.at < w.until
-          and ($6::text[] is null or i.country = any($6)) and ($7::smallint[] is null or i.channel = any($7))
-          and ($9::smallint[] is null or i.origin = any($9)) and ($10::boolean is null or i.conflict = $10) offset 0) c
+        where i.tenant = $1 and i.hours = w.hours and i.side = $5 and i.value = '' and i.at >= w.begin
+          and i.at < w.until and ($6::text[] is null or i.country = any($6))
+          and ($7::smallint[] is null or i.channel = any($7)) and ($9::smallint[] is null or i.origin = any($9))
+          and ($10::boolean is null or i.conflict = $10) offset 0) c
      limit $12 + 1) k
    where exists (select from folded f where f.at > now() - $13::interval))
 select coalesce(sum(n.messages) filter (

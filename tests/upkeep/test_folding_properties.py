@@ -15,7 +15,7 @@ from receiver.upkeep.folding import MOST, fold, recount
 from tests.support import Database, now
 from tests.upkeep.cohorts import assert_adds_up, assert_folded, rolled_up
 
-EXAMPLES = 40
+EXAMPLES = 30
 EMPTIED = ("change", "message", "message_state", "cohort_state", "cohort_lag")
 START = "update folded set snapshot = pg_current_snapshot()"
 BORN = """
