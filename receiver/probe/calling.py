@@ -78,8 +78,12 @@ class _Call:
 
     async def make(self, body: bytes) -> None:
         """Raises _Failed."""
-        connected, address = await self._connected(await self._addresses())
-        reader, writer = await self._speaking(connected, address)
+        addresses = await self._addresses()
+        # to read all authorities takes tens of milliseconds: not while receipts wait
+        async with _step(Result.TLS, TLS_SECONDS, "the authorities that we trust can't be read"):
+            trusting = await asyncio.to_thread(ssl.create_default_context) if self.tls else None
+        connected, address = await self._connected(addresses)
+        reader, writer = await self._speaking(connected, address, trusting)
         try:
             async with _step(Result.CONNECTION, self.patience, "it does not answer"):
                 writer.write(self._head(len(body)) + body)
@@ -113,17 +117,15 @@ class _Call:
             return await _connect(*addresses[-1]), addresses[-1]
 
     async def _speaking(
-        self, connected: socket.socket, address: tuple[int, Any]
+        self, connected: socket.socket, address: tuple[int, Any], trusting: ssl.SSLContext | None
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """The connection as a stream, over TLS where the address is https."""
-        if not self.tls:
+        if trusting is None:
             async with _step(Result.CONNECTION, CONNECT_SECONDS, "it can't be reached"):
                 return await asyncio.open_connection(sock=connected, limit=MOST_HEAD)
         try:
             async with _step(Result.TLS, TLS_SECONDS, "it does not speak TLS"):
-                # to read all authorities takes tens of milliseconds: not while receipts wait
-                context = await asyncio.to_thread(ssl.create_default_context)
-                reader, writer = await self._handshake(connected, context)
+                reader, writer = await self._handshake(connected, trusting)
         except _Failed as failed:
             if isinstance(failed.__cause__, ssl.SSLCertVerificationError):
                 await self._look_at_certificate(address)
