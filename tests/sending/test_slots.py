@@ -148,3 +148,28 @@ def test_a_free_slot_goes_to_the_lane_with_the_fewest_calls() -> None:
         assert [n for n in order if n < 6] == [0, 1, 2, 3, 4, 5]
 
     run(main())
+
+
+def test_who_is_cancelled_in_the_moment_of_his_turn_leaves_his_slot_to_the_next() -> None:
+    async def main(turns: int) -> bool:
+        slots, end, begun = Slots(1), asyncio.Event(), list[str]()
+
+        async def one(name: str, until: asyncio.Event) -> None:
+            async with slots.call(LANES[0]):
+                begun.append(name)
+                await until.wait()
+
+        first = asyncio.create_task(one("first", end))
+        await settle()
+        second = asyncio.create_task(one("second", asyncio.Event()))
+        third = asyncio.create_task(one("third", end))
+        await settle()
+        end.set()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        second.cancel()
+        await asyncio.wait_for(asyncio.gather(first, second, third, return_exceptions=True), 5)
+        assert slots.free == 1
+        return "second" in begun
+
+    assert {run(main(turns)) for turns in range(6)} == {False, True}, "before its turn, after it, and between the two"
