@@ -141,7 +141,7 @@ class EventStream(Response):
         except _Ended as ended:
             reason = ended.reason or "gone"
         except (asyncpg.PostgresError, *NOT_THERE):
-            reason = "database"
+            reason = "draining" if self._source.watch.is_closing else "database"
         if reason not in ("stalled", "gone"):
             with contextlib.suppress(_Ended):
                 await self._put(self._last_word(reason))

@@ -193,6 +193,9 @@ class Watch:
         self._wanted.set()
         self._asking.set()
         self._wake_all(is_changed=False)
+        for asked in (*self._due, *self._asked):  # nobody reads any more
+            if not asked.told.done():
+                asked.told.set_exception(TimeoutError("the process ends"))
         if self._streams is not None:
             self._streams.end("draining")
 
