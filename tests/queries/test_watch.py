@@ -287,3 +287,21 @@ def test_who_begins_to_listen_while_postgres_is_away_is_told_so(tmp_path: Path) 
         await pool.close()
 
     run(scenario())
+
+
+def test_who_asks_where_the_log_stands_while_it_closes_is_told_at_once(database: Database) -> None:
+    """The watch does not run: nobody reads any more, as when the process ends between the question and the read."""
+
+    async def scenario() -> None:
+        pool = await read_pool(database)
+        watch = Watch(pool)
+        asking = asyncio.create_task(watch.fresh())
+        await asyncio.sleep(0)
+        began = asyncio.get_running_loop().time()
+        await watch.close()
+        with pytest.raises(TimeoutError, match="the process ends"):
+            await asking
+        assert asyncio.get_running_loop().time() - began < OPENING_SECONDS / 2
+        await pool.close()
+
+    run(scenario())
