@@ -21,7 +21,7 @@ from tests.sending.senders import LEASE, Sender, called, hand_in, sender, take_i
 from tests.support import PLATFORM_KEY, Database, run
 
 TIMEOUT = 15.0  # of a call: what has to wait for one that hangs has not gone before
-SOON = 6.0
+SOON = 12.0  # on a slow machine; one or two seconds are usual
 AT_ONCE = 16
 LEFT = "select count(*) from outbox"
 
@@ -100,7 +100,7 @@ def test_a_healthy_tenant_sends_while_the_platforms_of_many_hang(database: Datab
             one.start()
             await called(hanging, 4)
             await hand_in_each(one, "healthy", 20)
-            assert await seconds_until_called(one, healthy, 20) < SOON + 2
+            assert await seconds_until_called(one, healthy, 20) < SOON
             await one.kill()
 
     with recording_platform() as hanging, recording_platform() as healthy:
