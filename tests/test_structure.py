@@ -14,6 +14,7 @@ MOST_LINES = 300
 
 # What stands above or beside all rooms; it knows none of them.
 GROUND = {"__init__", "environment", "errors", "ids", "logs", "metrics", "settings", "targets", "tenant_settings"} | {
+    "aside",
     "client",
     "document",
     "failure_settings",

@@ -18,6 +18,7 @@ from uuid import uuid4
 import asyncpg
 
 from receiver import metrics
+from receiver.aside import begin_aside
 from receiver.database.pool import NOT_THERE, Pool
 
 log = logging.getLogger("receiver.duties")
@@ -108,9 +109,7 @@ class Leases:
 
     async def _within(self, statement: Coroutine[Any, Any, None], seconds: float) -> None:
         """Waits for one statement for so long and no longer, whatever the server does."""
-        task = asyncio.create_task(statement, name="lease")
-        # at once: who is cancelled in the next line leaves it behind, too
-        task.add_done_callback(lambda late: late.cancelled() or late.exception())
+        task = begin_aside(statement, "lease")
         await asyncio.wait({task}, timeout=seconds)
         if not task.done():
             task.cancel()

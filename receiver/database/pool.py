@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 import asyncpg
 
 from receiver import metrics
+from receiver.aside import begin_aside
 from receiver.errors import DatabaseError
 
 # In quotes: asyncpg's classes are generic for the type checker only.
@@ -43,9 +44,7 @@ class _Pool(asyncpg.Pool[asyncpg.Record] if TYPE_CHECKING else asyncpg.Pool):  #
     """A pool that is never held up by a server that hangs: what does not come back clean in time is cut off."""
 
     async def release(self, connection: Any, *, timeout: float | None = None) -> None:
-        releasing = asyncio.ensure_future(super().release(connection, timeout=timeout or RELEASE_SECONDS))
-        # Whoever releases may be cancelled meanwhile: then nobody hears how it ended, and nobody need.
-        releasing.add_done_callback(lambda done: done.cancelled() or done.exception())
+        releasing = begin_aside(super().release(connection, timeout=timeout or RELEASE_SECONDS), "releasing")
         try:
             await asyncio.shield(releasing)
         except TimeoutError:  # cut off by now; the next one who asks gets a new connection
@@ -163,16 +162,14 @@ async def can_write(pool: Pool) -> bool:
         async with pool.acquire() as connection:
             return await connection.fetchval(CAN_WRITE) is True
 
-    asking = asyncio.create_task(ask(), name="probe")
-    done, _ = await asyncio.wait({asking}, timeout=PROBE_SECONDS)
-    if not done:
-        asking.cancel()  # not waited for: a server that hangs holds up the cancellation too
-        asking.add_done_callback(lambda task: task.cancelled() or task.exception())
-        return False
+    asking = begin_aside(ask(), "probe")
     try:
-        return asking.result()
+        done, _ = await asyncio.wait({asking}, timeout=PROBE_SECONDS)
+        return bool(done) and asking.result()
     except (asyncpg.PostgresError, *NOT_THERE):
         return False
+    finally:
+        asking.cancel()  # not waited for: a server that hangs holds up the cancellation too
 
 
 @contextlib.contextmanager

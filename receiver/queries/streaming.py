@@ -12,6 +12,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from receiver import metrics
+from receiver.aside import begin_aside
 from receiver.database.pool import NOT_THERE, Pool
 from receiver.ids import TenantId
 from receiver.queries import log as change_log
@@ -111,7 +112,7 @@ class EventStream(Response):
             if scope["method"] == "HEAD":
                 await send({"type": "http.response.body", "body": b""})
                 return
-            serving = asyncio.create_task(self._serve(), name="stream")
+            serving = begin_aside(self._serve(), "stream")
             leaving = asyncio.create_task(_until_gone(receive))
             ending = asyncio.create_task(self._until_too_late())
             try:

@@ -13,6 +13,7 @@ from starlette.datastructures import QueryParams
 from starlette.requests import Request
 
 from receiver import metrics
+from receiver.aside import begin_aside
 from receiver.messages.lattice import POSITIVE_STATES, Fact, State, is_final
 from receiver.queries.one_message import Mark, Whole
 from receiver.queries.parameters import Parameters
@@ -202,7 +203,7 @@ class WaitingRoom:
     async def _read(self, alike: object, read: Callable[[], Awaitable[Whole]]) -> Whole:
         """A look that begins now or later: one that was under way already may have missed the change."""
         if alike not in self._next_reads:
-            self._next_reads[alike] = asyncio.ensure_future(self._in_turn(alike, read))
+            self._next_reads[alike] = begin_aside(self._in_turn(alike, read), "look")
         return await asyncio.shield(self._next_reads[alike])
 
     async def _in_turn(self, alike: object, read: Callable[[], Awaitable[Whole]]) -> Whole:
@@ -228,7 +229,7 @@ class WaitingRoom:
 
 @contextlib.asynccontextmanager
 async def _beside(work: Coroutine[None, None, None]) -> AsyncIterator[None]:
-    task = asyncio.create_task(work)
+    task = begin_aside(work, "beside")
     try:
         yield
     finally:

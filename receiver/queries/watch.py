@@ -15,6 +15,7 @@ from uuid import UUID
 import asyncpg
 
 from receiver import metrics
+from receiver.aside import begin_aside
 from receiver.database.pool import NOT_THERE, Pool
 from receiver.ids import TenantId
 from receiver.queries import log as change_log
@@ -204,14 +205,13 @@ class Watch:
 
     async def _cancelled_by_close(self, reading: Coroutine[Any, Any, bool]) -> bool:
         """A read; not waited for when the process ends: a server that hangs holds it up."""
-        task = asyncio.create_task(reading)
+        task = begin_aside(reading, "watch")
         closing = asyncio.create_task(self._closing.wait())
         await asyncio.wait({task, closing}, return_when=asyncio.FIRST_COMPLETED)
         closing.cancel()
         if task.done():
             return task.result()
         task.cancel()
-        task.add_done_callback(lambda done: done.cancelled() or done.exception())
         return False
 
     async def _read(self) -> bool:

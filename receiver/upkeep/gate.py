@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 import asyncpg
 
 from receiver.access.tenants import Tenants
+from receiver.aside import begin_aside
 from receiver.database.migrate import require_schema
 from receiver.database.partitions import days_ahead, ensure_weeks, lock_table_warning
 from receiver.database.pool import NOT_THERE, Connection, Pool, is_away, sentence_of
@@ -93,13 +94,12 @@ class Gate:
 
     async def _try(self, seconds: float) -> None:
         """One try within so many seconds. Raises what went wrong."""
-        trying = asyncio.create_task(self._prepare(), name="opening")
+        trying = begin_aside(self._prepare(), "opening")
         closing = asyncio.create_task(self._closing.wait())
         await asyncio.wait({trying, closing}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         closing.cancel()
         if not trying.done():  # not waited for: a server that hangs holds up the cancellation too
             trying.cancel()
-            trying.add_done_callback(lambda task: task.cancelled() or task.exception())
             raise TimeoutError(f"no answer within {seconds:g} s")
         self._lock_warning = trying.result()
         self._opened.set()

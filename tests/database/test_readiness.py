@@ -1,12 +1,14 @@
 """Whether this process can make a receipt durable, and what keeps the door open while partitions are made."""
 
 import asyncio
+import gc
 import socket
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
 import pytest
 
+from receiver.aside import begin_aside
 from receiver.database.partitions import ensure_weeks, lock_table_warning, rotate_keys
 from receiver.database.pool import CLOSE_SECONDS, PROBE_SECONDS, Pools, can_write, connect, is_away, open_pool
 from tests.support import Database
@@ -42,6 +44,34 @@ def test_a_server_that_takes_connections_and_says_nothing_is_not_ready_and_holds
     assert not ready
     assert asking < PROBE_SECONDS + 1
     assert closing < CLOSE_SECONDS + 1
+
+
+def test_what_nobody_waits_for_any_more_is_not_told_as_forgotten(caplog: pytest.LogCaptureFixture) -> None:
+    """A process that ends cuts off who asks; what the connection says to that afterwards is no news."""
+
+    async def broken() -> None:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            raise asyncpg.ConnectionDoesNotExistError from None
+
+    async def asker() -> None:
+        asking = begin_aside(broken(), "asking")
+        try:
+            await asyncio.wait({asking})
+        finally:
+            asking.cancel()
+
+    async def work() -> None:
+        task = asyncio.create_task(asker())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(work())
+    gc.collect()
+    assert not caplog.records, "asyncio has nothing to say"
 
 
 @pytest.mark.parametrize(
