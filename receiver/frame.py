@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from receiver import metrics
 from receiver.openapi import Header, Operation
+from receiver.short_way import Answer, first_of
 
 
 class Readiness(msgspec.Struct):
@@ -140,8 +141,16 @@ class ByPort:
 
     def __init__(self, port: int, there: ASGIApp, elsewhere: ASGIApp) -> None:
         self._port, self._there, self._elsewhere = port, there, elsewhere
+        self._first = {app: first_of(app) for app in (there, elsewhere)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._of(scope)(scope, receive, send)
+
+    def at_once(self, scope: Scope, body: bytes, answer: Answer) -> bool:
+        """Whether the application behind the port takes it; see short_way.AtOnce."""
+        first = self._first.get(self._of(scope))
+        return first is not None and first.at_once(scope, body, answer)
+
+    def _of(self, scope: Scope) -> ASGIApp:
         server = scope.get("server")
-        app = self._there if server is not None and server[1] == self._port else self._elsewhere
-        await app(scope, receive, send)
+        return self._there if server is not None and server[1] == self._port else self._elsewhere

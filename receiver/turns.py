@@ -7,7 +7,7 @@ A commit under way must not wait so long for each of its steps, or the answer is
 import asyncio
 from collections import deque
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from receiver.short_way import AtOnce, ShortWay
 
 MOST = 128  # requests a turn: 20 ms of work
 
@@ -49,7 +49,7 @@ class Turns:
             self._count()
 
 
-class _InTurn(HttpToolsProtocol):
+class _InTurn(ShortWay):
     """A connection of uvicorn's that is heard when it is its turn."""
 
     turns: Turns
@@ -72,10 +72,11 @@ class _InTurn(HttpToolsProtocol):
             super().data_received(data)
 
 
-def in_turn() -> type[asyncio.Protocol]:
-    """The connections of one server."""
+def in_turn(app: AtOnce | None) -> type[asyncio.Protocol]:
+    """The connections of one server; `app` is asked first whether it takes a request at once."""
 
     class InTurn(_InTurn):
         turns = Turns()
+        first = app
 
     return InTurn

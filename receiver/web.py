@@ -16,6 +16,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from receiver.short_way import Answer, first_of
+
 log = logging.getLogger("receiver.web")
 
 request_id: contextvars.ContextVar[str | None] = contextvars.ContextVar("request_id", default=None)
@@ -132,18 +134,31 @@ def json_of(body: bytes) -> Any:
 class Ahead:
     """Leads what comes below `prefix` straight to `endpoint`, the rest of its path as the parameter `name`.
 
-    It stands in front of the framework, whose middleware and routing cost more than reading a receipt.
+    It stands in front of the framework, whose middleware and routing cost more than reading a receipt. What the
+    endpoint takes at once needs not even a task.
     """
 
     def __init__(self, app: ASGIApp, prefix: str, name: str, endpoint: ASGIApp) -> None:
         self._app, self._prefix, self._name, self._endpoint = app, prefix, name, endpoint
+        self._first = first_of(endpoint)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"].startswith(self._prefix):
-            scope["path_params"] = {self._name: scope["path"][len(self._prefix) :]}
-            await self._endpoint(scope, receive, send)
+            await self._endpoint(self._below(scope), receive, send)
         else:
             await self._app(scope, receive, send)
+
+    def at_once(self, scope: Scope, body: bytes, answer: Answer) -> bool:
+        """Whether the endpoint takes it; see short_way.AtOnce."""
+        return (
+            self._first is not None
+            and scope["path"].startswith(self._prefix)
+            and self._first.at_once(self._below(scope), body, answer)
+        )
+
+    def _below(self, scope: Scope) -> Scope:
+        scope["path_params"] = {self._name: scope["path"][len(self._prefix) :]}
+        return scope
 
 
 def is_receipts_door(path: str) -> bool:

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import uvicorn
 
 from receiver.errors import ReceiverError, SettingsError
+from receiver.short_way import ShortWay, first_of
 from receiver.stopping import Stopping
 from receiver.turns import in_turn
 
@@ -57,10 +58,14 @@ class Server(uvicorn.Server):
         idle_since = asyncio.get_running_loop().time()
         while asyncio.get_running_loop().time() < idle_since + IDLE_SECONDS:
             await asyncio.sleep(0.05)
-            if self.server_state.tasks:
+            if self.server_state.tasks or self._is_answering():
                 idle_since = asyncio.get_running_loop().time()
         for connection in self.server_state.connections:
             connection.transport.abort()
+
+    def _is_answering(self) -> bool:
+        connections = self.server_state.connections
+        return any(isinstance(one, ShortWay) and one.is_answering for one in connections)
 
 
 async def run_beside(
@@ -226,7 +231,7 @@ def server_for(app: Any, grace: int = 10, tls: ssl.SSLContext | None = None) -> 
     return Server(
         uvicorn.Config(
             app,
-            http=in_turn(),
+            http=in_turn(first_of(app)),
             lifespan="off",
             log_config=None,
             access_log=False,

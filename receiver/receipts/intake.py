@@ -9,6 +9,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 from uuid import UUID
 
 import asyncpg
@@ -49,12 +50,22 @@ class Full(NotDurable):
 NOT_NOW = (asyncpg.PostgresError, NotDurable, *NOT_THERE)
 
 
+class Waiter(Protocol):
+    """Who waits for a body to be durable, as a future does: an exception says that it is not."""
+
+    def done(self) -> bool: ...
+
+    def set_result(self, result: None, /) -> None: ...
+
+    def set_exception(self, exception: BaseException, /) -> None: ...
+
+
 class _Item:
-    """One body on its way: as it came, what was read in it (None: nobody could yet), and its door's future."""
+    """One body on its way: as it came, what was read in it (None: nobody could yet), and who waits for it."""
 
     __slots__ = ("arrival", "bytes", "done", "reading", "since", "size")
 
-    def __init__(self, arrival: Arrival, reading: Reading | None, done: asyncio.Future[None], since: float) -> None:
+    def __init__(self, arrival: Arrival, reading: Reading | None, done: Waiter, since: float) -> None:
         self.arrival, self.reading, self.done, self.since = arrival, reading, done, since
         if reading is None or (len(reading.receipts) == 1 and not reading.rejects) or arrival.tenant == PROBE:
             self.size, self.bytes = 1, len(arrival.body)
@@ -104,19 +115,23 @@ class Intake:
         """Whether somebody waits."""
         return bool(self._waiting)
 
-    async def take(self, arrival: Arrival, reading: Reading | None) -> None:
+    async def take(self, arrival: Arrival, reading: Reading | None, since: float | None = None) -> None:
         """Returns when every receipt and reject of `reading` is durable, or the body is. Raises NotDurable, or Full
-        at once. Without a reading the body goes to the spool.
+        at once. Without a reading the body goes to the spool. It has waited `since` this time of the loop.
         """
-        loop = asyncio.get_running_loop()
-        item = _Item(arrival, reading, loop.create_future(), loop.time())
+        done = asyncio.get_running_loop().create_future()
+        self.put(arrival, reading, done, since)
+        await done
+
+    def put(self, arrival: Arrival, reading: Reading | None, waiter: Waiter, since: float | None = None) -> None:
+        """As `take`, and tells `waiter` in place of returning: never before this has returned. Raises Full."""
+        item = _Item(arrival, reading, waiter, since or asyncio.get_running_loop().time())
         if self._closing or (self._waiting and self._is_too_much(item.size, item.bytes)):
             raise Full
         self._waiting.append(item)
         self._size += item.size
         self._bytes += item.bytes
         self._wake.set()
-        await item.done
 
     def _is_too_much(self, receipts: int, of_bytes: int) -> bool:
         """Whether there is no room for so much, or it would wait for longer than the platform has patience."""
@@ -136,6 +151,7 @@ class Intake:
                     item.done.set_exception(NotDurable("the intake has ended"))
 
     async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
         while True:
             if not self._waiting:
                 if self._closing:
@@ -154,7 +170,7 @@ class Intake:
                 if not isinstance(error, NOT_NOW):
                     raise
             else:
-                _answer(group)
+                loop.call_soon(_answer, group)  # while the next group is on its way
             self._pace += (time.monotonic() - began - self._pace) * LATEST
 
     async def close(self) -> None:

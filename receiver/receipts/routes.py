@@ -8,25 +8,31 @@ the limit. Nothing else: the platform never tries again after 400, 404 or 409.
 
 import asyncio
 import logging
-import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import cache
-from pathlib import Path
-from typing import Any
 
-from prometheus_client import Counter
 from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from receiver import metrics
+from receiver import short_way
 from receiver.access.refusals import Refusals
 from receiver.access.signatures import Refusal
 from receiver.access.tenants import AtTheDoor
 from receiver.access.tokens import PROBE, NotifyToken, NotifyTokens
-from receiver.platform.retries import tells_again
 from receiver.receipts import probed
+from receiver.receipts.answers import (
+    NOT_NOW,
+    READY,
+    REFUSED,
+    STORED,
+    TOO_LARGE,
+    Answer,
+    Waiting,
+    answers_with,
+    log_fault,
+    signed_as,
+)
 from receiver.receipts.arrival import Arrival
 from receiver.receipts.intake import Intake, NotDurable
 from receiver.receipts.patience import Patience
@@ -34,33 +40,9 @@ from receiver.receipts.receipt import Reading, Source, read
 
 log = logging.getLogger("receiver.notify")
 
-RETRY_SECONDS = b"10"
 BODY_SECONDS = 15.0  # the platform itself gives up after 10
 READ_ASIDE = 64 * 1024  # bytes
-
-Answer = tuple[dict[str, Any], dict[str, Any]]
-
-
-def _answer(status: int, text: bytes, *headers: tuple[bytes, bytes]) -> Answer:
-    base = [(b"content-length", b"%d" % len(text)), *headers]
-    if text:
-        base.append((b"content-type", b"text/plain"))
-    return (
-        {"type": "http.response.start", "status": status, "headers": base},
-        {"type": "http.response.body", "body": text},
-    )
-
-
-STORED = _answer(200, b"")  # the server would hand a text to the kernel in a call of its own: a tenth of the whole
-READY = _answer(200, b"ready\n")
-TOO_LARGE = _answer(413, b"the body is over the limit\n", (b"connection", b"close"))
-NOT_NOW = _answer(503, b"not stored: tell it again\n", (b"retry-after", RETRY_SECONDS))
-REFUSED = {
-    Refusal.ADDRESS: _answer(401, b"this address is not one of ours: ask for it with `receiver notify-url`\n"),
-    Refusal.HEADER: _answer(401, b"the required header is missing or wrong\n"),
-    Refusal.SIGNATURE_MISSING: _answer(401, b"the signature is missing\n"),
-    Refusal.SIGNATURE_WRONG: _answer(401, b"the signature is wrong\n"),
-}
+MOST_ASIDE = 2  # large bodies that are read at a time; more of them would be answered after the platform has given up
 
 
 class _Anything(PathConvertor):
@@ -88,6 +70,7 @@ class NotifyDoor:
         self._tokens, self._tenant_of, self._intake, self._max_body = tokens, tenant_of, intake, max_body
         self._refusals = Refusals()
         self._patience = Patience(BODY_SECONDS)
+        self._aside = 0
 
     def routes(self) -> list[Route]:
         """Any path below /notify, any method: a 404 or a 405 would lose a receipt for ever, a 401 is told again."""
@@ -104,15 +87,48 @@ class NotifyDoor:
             answer = await self._handle(scope, receive)
         except _OwnProbe:
             counts, answer = False, await self._probed(scope, receive)
+        except NotDurable:  # whose token it is nobody can say before the database was opened
+            answer = NOT_NOW
         except Exception as error:  # a fault of ours: what comes again may find it mended
-            _log_fault(error)
+            log_fault(error)
             answer = NOT_NOW
         if answer is None:
             return
         if counts:
-            _answers_with(answer[0]["status"]).inc()
+            answers_with(answer[0]["status"]).inc()
         await send(answer[0])
         await send(answer[1] if scope["method"] != "HEAD" else {"type": "http.response.body", "body": b""})
+
+    def at_once(self, scope: Scope, body: bytes, answer: short_way.Answer) -> bool:
+        """Takes a receipt in which nothing is unusual, and answers when it is durable, or could not be made so.
+
+        All else is left to the endpoint, what is refused and what fails here, too; see short_way.AtOnce.
+        """
+        try:
+            token = self._tokens.read(scope["path_params"].get("token", "").strip("/"))
+            tenant = self._tenant_of(token.tenant) if token else None
+            if token is None or tenant is None or tenant.id is None or not self._is_usual(body, scope, tenant):
+                return False
+            headers, protection = scope["headers"], tenant.protection
+            signed = protection.signed(headers, body) if protection.secrets else None
+            if signed is not None and protection.refusal(signed):
+                return False
+            arrival = Arrival(token.tenant, token.submission_id, datetime.now(UTC), body, headers, protection.header)
+            reading = read(body, Source(tenant.id, token.submission_id, arrival.received_at, tenant.zone))
+            self._intake.put(arrival, _with_headers(reading, arrival), Waiting(answer))
+        except Exception:  # the endpoint meets it again, and logs and answers it
+            return False
+        if signed is not None:
+            signed_as(signed, token.tenant).inc()
+        return True
+
+    def _is_usual(self, body: bytes, scope: Scope, tenant: AtTheDoor) -> bool:
+        return (
+            len(body) <= READ_ASIDE  # far below the largest that is taken
+            and not (self._intake.is_spooling or self._intake.is_full)
+            and tenant.protection.header_is_good(scope["headers"])
+            and _is_whole(body, scope["headers"])
+        )
 
     async def _handle(self, scope: Scope, receive: Receive) -> Answer | None:
         token = self._tokens.read(scope["path_params"].get("token", "").strip("/"))
@@ -157,7 +173,7 @@ class NotifyDoor:
         except (NotDurable, asyncio.CancelledError):
             return NOT_NOW
         except Exception as error:
-            _log_fault(error)
+            log_fault(error)
             return NOT_NOW
         return STORED
 
@@ -168,28 +184,32 @@ class NotifyDoor:
     async def _judge(self, body: bytes, token: NotifyToken, tenant: AtTheDoor, scope: Scope) -> Answer:
         """Stores what the platform signed, or did not have to sign. Raises NotDurable."""
         # Megabytes take milliseconds to check, thousands of receipts half a second to read: not while all others wait.
-        aside = len(body) > READ_ASIDE
+        aside, since = len(body) > READ_ASIDE, asyncio.get_running_loop().time()
         headers, protection = scope["headers"], tenant.protection
         if protection.secrets:
             signed = (
                 await asyncio.to_thread(protection.signed, headers, body) if aside else protection.signed(headers, body)
             )
-            metrics.NOTIFY_SIGNATURES.labels(signed.value, token.tenant).inc()
+            signed_as(signed, token.tenant).inc()
             if refusal := protection.refusal(signed):
                 return self._refuse(refusal, token.tenant)
         arrival = Arrival(token.tenant, token.submission_id, datetime.now(UTC), body, headers, protection.header)
-        if tenant.id is None or self._intake.is_spooling:
+        if tenant.id is None or self._intake.is_spooling or (aside and self._aside >= MOST_ASIDE):
             await self._intake.take(arrival, None)  # read when it drains
             return STORED
         if self._intake.is_full:
             return NOT_NOW
         source = Source(tenant.id, token.submission_id, arrival.received_at, tenant.zone)
-        reading = await asyncio.to_thread(read, body, source) if aside else read(body, source)
-        if reading.rejects:
-            kept = arrival.kept_headers()
-            reading.rejects = [r._replace(headers=kept) for r in reading.rejects]
-        await self._intake.take(arrival, reading)
+        reading = await self._read_aside(body, source) if aside else read(body, source)
+        await self._intake.take(arrival, _with_headers(reading, arrival), since)
         return STORED
+
+    async def _read_aside(self, body: bytes, source: Source) -> Reading:
+        self._aside += 1
+        try:
+            return await asyncio.to_thread(read, body, source)
+        finally:
+            self._aside -= 1
 
     async def _body(self, receive: Receive) -> bytes | None:
         parts, size = [], 0
@@ -218,22 +238,17 @@ class _OwnProbe(Exception):
     """The token is that of the receiver's own probe."""
 
 
+def _with_headers(reading: Reading, arrival: Arrival) -> Reading:
+    """`reading`; what could not be read is kept with the headers that it came with."""
+    if reading.rejects:
+        kept = arrival.kept_headers()
+        reading.rejects = [r._replace(headers=kept) for r in reading.rejects]
+    return reading
+
+
 def _is_whole(body: bytes, headers: list[tuple[bytes, bytes]]) -> bool:
     """Whether this is the body that was announced: after an `Upgrade` the server hands us none of it."""
     for name, value in headers:
         if name == b"content-length":
             return value.isdigit() and int(value) == len(body)
     return bool(body) or not any(name in (b"transfer-encoding", b"upgrade") for name, _ in headers)
-
-
-@cache
-def _answers_with(status: int) -> Counter:
-    """The count of the answers with this status."""
-    return metrics.NOTIFY_RESPONSES.labels(str(status), "yes" if tells_again(status) else "no")
-
-
-def _log_fault(error: Exception) -> None:
-    """Says where it broke, not with what words: the text of an error can hold a body or a token."""
-    frames = traceback.extract_tb(error.__traceback__)
-    where = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "nowhere"
-    log.error("notify_failed", extra={"reason": type(error).__name__, "where": where})

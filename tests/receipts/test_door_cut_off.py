@@ -27,7 +27,7 @@ class Stuck(Intake):
     def __init__(self) -> None:
         self.began = asyncio.Event()
 
-    async def take(self, arrival: Arrival, reading: Reading | None) -> None:
+    async def take(self, arrival: Arrival, reading: Reading | None, since: float | None = None) -> None:
         self.began.set()
         await asyncio.Event().wait()
 

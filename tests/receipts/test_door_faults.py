@@ -29,7 +29,7 @@ class Broken(Intake):
     def __init__(self) -> None:
         pass
 
-    async def take(self, arrival: Arrival, reading: Reading | None) -> None:
+    async def take(self, arrival: Arrival, reading: Reading | None, since: float | None = None) -> None:
         raise RuntimeError("447700900001 wrote")
 
 
