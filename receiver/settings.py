@@ -53,6 +53,7 @@ SETTINGS = (
     Setting("QUARANTINE_MB", "Most megabytes in quarantine, over all tenants; the oldest go first.", "256"),
     Setting("LEDGER_CHECK_HOURS", "Hours between two counts of all receipts against the ledger; 0: none.", "24"),
     Setting("PROBE_SECONDS", "Seconds between two probes of our own public address, such as 60; 0: none.", "0"),
+    Setting("DRAIN_SECONDS", "Seconds that /readyz says 503 after SIGTERM before no connection is taken: 0 to 5.", "2"),
     Setting("IMPORT_MB", "Most megabytes of a file at the import door, packed and unpacked.", "2048"),
     Setting("EXPORTS", "Most exports of messages at once; more are answered 503.", "2"),
     Setting("STREAMS", "Most streams of changes at once; more are answered 503.", "1000"),
@@ -105,6 +106,7 @@ class Settings:
     ledger_check_hours: int = 24
     """0: off."""
     probe_seconds: int = 0
+    drain_seconds: int = 2
     """0: off."""
     notify_port: int | None = None
     notify_host: str = ""
@@ -180,6 +182,7 @@ def read_settings(environment: Mapping[str, str] = os.environ, *, serving: bool 
         import_mb=reader.whole("IMPORT_MB", 1, 1024 * 1024),
         ledger_check_hours=reader.whole("LEDGER_CHECK_HOURS", 0, 24 * 365),
         probe_seconds=reader.whole("PROBE_SECONDS", 0, 3600),
+        drain_seconds=reader.whole("DRAIN_SECONDS", 0, 5),
         waiters=reader.whole("WAITERS", 1, 100_000),
         streams=reader.whole("STREAMS", 1, 100_000),
         exports=reader.whole("EXPORTS", 1, 100),

@@ -30,13 +30,14 @@ class Stopping:
         self.asked, self.at_once = asyncio.Event(), asyncio.Event()
         self._since: float | None = None
         self.signals = 0
+        self.first: signal.Signals | None = None
         self._on_stop: list[Callable[[], None]] = []
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "Stopping":
         for number in heard_signals():
             self._before[number] = signal.getsignal(number)
-            asyncio.get_running_loop().add_signal_handler(number, self._heard)
+            asyncio.get_running_loop().add_signal_handler(number, self._heard, number)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -58,8 +59,9 @@ class Stopping:
         self.asked.set()
         return self._since
 
-    def _heard(self) -> None:
+    def _heard(self, number: signal.Signals) -> None:
         self.signals += 1
+        self.first = self.first or number
         if self.signals > 1:
             self.at_once.set()
         self.stop()

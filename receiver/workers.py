@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import errno
 import logging
+import signal
 import socket
 import ssl
 import sys
@@ -75,17 +76,19 @@ async def run_beside(
     sockets: list[socket.socket] | None = None,
     on_drain: Callable[[], None] = lambda: None,
     grace: float = GRACE_SECONDS,
+    notice: float = 0.0,
     stopping: Stopping | None = None,
 ) -> int:
     """Serves until a signal, or until a worker dies; then drains. Returns the exit code: 0, or 1 after a death.
 
-    On a stop signal: `on_drain`, no new connections, answers for what is under way, then `workers` are closed in
+    On a stop signal: `on_drain`, for SIGTERM `notice` seconds in which all goes on so that a balancer sees it; then no
+    new connections, answers for what is under way, then `workers` are closed in
     their order. A second signal, or `grace` seconds after the first, ends at once: what was acknowledged is durable
     already. `stopping` may have begun to listen for signals earlier.
     """
     with contextlib.ExitStack() as stack:
         stopping = stopping or stack.enter_context(Stopping())
-        return await _run_beside(server, workers, sockets, on_drain, grace, stopping)
+        return await _run_beside(server, workers, sockets, on_drain, grace, notice, stopping)
 
 
 async def _run_beside(
@@ -94,16 +97,25 @@ async def _run_beside(
     sockets: list[socket.socket] | None,
     on_drain: Callable[[], None],
     grace: float,
+    notice: float,
     stopping: Stopping,
 ) -> int:
+    loop = asyncio.get_running_loop()
+
     def leave() -> None:
         on_drain()
+        if notice and stopping.first is signal.SIGTERM and not (deaths or stopping.at_once.is_set()):
+            loop.call_later(notice, close)
+        else:
+            close()
+
+    def close() -> None:
         server.should_exit = True
         server.force_exit = server.force_exit or stopping.at_once.is_set()
 
+    deaths: list[str] = []
     stopping.when_asked(leave)
     tasks = {asyncio.create_task(worker.run(), name=name): worker for name, worker in workers}
-    deaths: list[str] = []
     cut_off: set[asyncio.Task[None]] = set()
 
     def ended(task: "asyncio.Task[None]") -> None:

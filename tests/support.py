@@ -80,14 +80,19 @@ class Database:
 
     def counts(self) -> dict[str, int]:
         """The number of rows of every table that holds data, but for the roll-ups: they follow by themselves."""
-        tables = [
-            row["relname"]
-            for row in self.fetch(
-                "select relname from pg_class where relkind in ('r', 'p') and not relispartition"
-                " and relnamespace = 'public'::regnamespace and relname not in ('cohort_state', 'cohort_lag')"
-            )
-        ]
-        return {table: int(self.value(f"select count(*) from {table}")) for table in tables}
+
+        async def work() -> dict[str, int]:
+            connection = await connect(self.dsn, "tests")
+            try:
+                tables = await connection.fetch(
+                    "select relname from pg_class where relkind in ('r', 'p') and not relispartition"
+                    " and relnamespace = 'public'::regnamespace and relname not in ('cohort_state', 'cohort_lag')"
+                )
+                return {table: int(await connection.fetchval(f"select count(*) from {table}")) for (table,) in tables}
+            finally:
+                await connection.close()
+
+        return run(work())
 
 
 @contextlib.contextmanager
@@ -133,8 +138,9 @@ def receiver_command() -> list[str]:
 
 
 def environment_of(**variables: str) -> dict[str, str]:
-    """The environment of a command: the caller's without any RECEIVER_ variable, and `variables`."""
-    return {k: v for k, v in os.environ.items() if not k.startswith("RECEIVER_")} | variables
+    """The environment of a command: the caller's without any RECEIVER_ variable, and `variables`. No balancer looks."""
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("RECEIVER_")}
+    return inherited | {"RECEIVER_DRAIN_SECONDS": "0"} | variables
 
 
 @dataclass

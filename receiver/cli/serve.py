@@ -91,7 +91,8 @@ async def _serve(
                 url = f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
                 _tell(url, receipts_alone=one is not bound[0])
             _spare_the_collector()
-            return await run_beside(server, workers, sockets=bound, on_drain=drain, stopping=stopping)
+            notice = settings.drain_seconds
+            return await run_beside(server, workers, sockets=bound, on_drain=drain, notice=notice, stopping=stopping)
 
 
 def _tell(url: str, *, receipts_alone: bool) -> None:

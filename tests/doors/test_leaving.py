@@ -22,7 +22,7 @@ from receiver import workers as running
 from receiver.errors import ReceiverError
 from receiver.stopping import Stopping
 from receiver.workers import Worker, listen, run_beside, server_for, tls_context
-from tests.doors.telling import certificate
+from tests.doors.telling import certificate, delivered
 from tests.sending.platforms import recording_platform, sms
 from tests.support import Database, eventually, receiver_process
 
@@ -299,6 +299,41 @@ def test_sigint_ends_with_0_too(database: Database, tmp_path: Path) -> None:
         receiver.process.send_signal(signal.SIGINT)
         assert receiver.process.wait(10) == 0
         assert "Traceback" not in receiver.log.read_text()
+
+
+def test_a_balancer_sees_that_it_leaves_before_a_connection_is_refused(database: Database, tmp_path: Path) -> None:
+    """Whoever is sent here meanwhile is served as ever: a receipt, and a client of the API."""
+    with receiver_process(database, tmp_path, RECEIVER_DRAIN_SECONDS="2") as receiver:
+        key, told, said = database.key(), 0, set[int]()
+        receiver.process.send_signal(signal.SIGTERM)
+        began = time.monotonic()
+        with contextlib.suppress(httpx2.TransportError):
+            while time.monotonic() - began < 10:
+                said.add(httpx2.get(f"{receiver.url}/readyz", trust_env=False).status_code)
+                raw = delivered(f"leaving {told}")
+                assert httpx2.post(receiver.notify_url(), content=raw, trust_env=False).status_code == 200
+                told += 1
+                with receiver.client(key) as client:
+                    assert client.get("/v1/messages").status_code == 200
+        assert time.monotonic() - began > 1.5
+        assert receiver.process.wait(15) == 0
+        assert 503 in said
+        assert told
+        assert database.counts()["receipt"] in (told, told + 1), "the last may have been stored and its answer lost"
+        assert "Traceback" not in receiver.log.read_text()
+
+
+@pytest.mark.parametrize("signals", [[signal.SIGINT], [signal.SIGTERM, signal.SIGTERM]], ids=["ctrl-c", "twice"])
+def test_nobody_is_kept_for_a_balancer_who_wants_it_to_end_now(
+    database: Database, tmp_path: Path, signals: list[signal.Signals]
+) -> None:
+    with receiver_process(database, tmp_path, RECEIVER_DRAIN_SECONDS="5") as receiver:
+        began = time.monotonic()
+        for number in signals:
+            receiver.process.send_signal(number)
+            time.sleep(0.2)  # two that come as one are one
+        assert receiver.process.wait(10) == 0
+        assert time.monotonic() - began < 4
 
 
 def test_a_second_signal_leaves_at_once_though_the_platform_thinks(database: Database, tmp_path: Path) -> None:
