@@ -15,7 +15,7 @@ from receiver.access.tenants import Tenants
 from receiver.aside import begin_aside
 from receiver.database.migrate import require_schema
 from receiver.database.partitions import days_ahead, ensure_weeks, lock_table_warning
-from receiver.database.pool import NOT_THERE, Connection, Pool, is_away, sentence_of
+from receiver.database.pool import NOT_THERE, Connection, Pool, fsync_warning, is_away, sentence_of
 from receiver.errors import DatabaseError
 from receiver.workers import Worker
 
@@ -32,7 +32,7 @@ class Gate:
     def __init__(self, dsn: str, pool: Pool, tenants: Tenants) -> None:
         self._dsn, self._pool, self._tenants = dsn, pool, tenants
         self._opened, self._closing = asyncio.Event(), asyncio.Event()
-        self._lock_warning: str | None = None
+        self._warnings: list[str] = []
         self._trouble = "the database has not answered yet"
         self._told: str | None = None
 
@@ -45,7 +45,7 @@ class Gate:
         """Why it is not open yet, or what is wrong with a database that is good enough."""
         if not self.is_open:
             return [f"{self._trouble}: trying again"]
-        return [self._lock_warning] if self._lock_warning else []
+        return self._warnings
 
     async def open(self) -> None:
         """Opens it now. Raises DatabaseError in one sentence."""
@@ -101,18 +101,19 @@ class Gate:
         if not trying.done():  # not waited for: a server that hangs holds up the cancellation too
             trying.cancel()
             raise TimeoutError(f"no answer within {seconds:g} s")
-        self._lock_warning = trying.result()
+        self._warnings = trying.result()
         self._opened.set()
         if self._told is not None:
             log.warning("database_open")
 
-    async def _prepare(self) -> str | None:
+    async def _prepare(self) -> list[str]:
         async with self._pool.acquire() as connection:
             await require_schema(connection)
             await self._tenants.load(connection)
             await self._tenants.store_forward_to(connection)
             await _ensure_weeks(connection)
-            return await lock_table_warning(connection)
+            found = [await lock_table_warning(connection), await fsync_warning(connection)]
+            return [warning for warning in found if warning]
 
     def _tell(self, error: Exception) -> None:
         """Remembers why not, for /readyz, and logs it when it is news."""

@@ -27,6 +27,20 @@ def test_a_read_only_database_is_not_ready(database: Database) -> None:
     assert database.value("select 1") == 1
 
 
+def test_what_is_committed_is_on_the_disk_whatever_is_set_for_our_database(database: Database) -> None:
+    database.fetch(f"alter database {database.name} set synchronous_commit = off")
+
+    async def work() -> tuple[str, str]:
+        writer = await open_pool(database.dsn, "tests", 1, writer=True)
+        reader = await open_pool(database.dsn, "tests", 1, writer=False)
+        said = await writer.fetchval("show synchronous_commit"), await reader.fetchval("show synchronous_commit")
+        await writer.close()
+        await reader.close()
+        return said
+
+    assert asyncio.run(work()) == ("on", "off"), "and readers are left as they are"
+
+
 def test_a_server_that_takes_connections_and_says_nothing_is_not_ready_and_holds_nobody_up() -> None:
     async def work() -> tuple[bool, float, float]:
         with socket.socket() as silent:
