@@ -4,6 +4,7 @@ import ast
 import re
 import shlex
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -198,12 +199,17 @@ def test_the_runbook_url_of_an_alert_leads_somewhere(alert: str) -> None:
     assert anchor in anchors(ROOT / file)
 
 
+@cache
+def tree(module: Path) -> ast.Module:
+    """A module as Python reads it: several tests look through all."""
+    return ast.parse(module.read_text(encoding="utf-8"))
+
+
 def calls(*names: str) -> Iterator[tuple[ast.Call, dict[str, object], Path]]:
     """Every call of one of `names` in the service, and the constants of its module."""
     for file in MODULES:
-        tree = ast.parse(file.read_text(encoding="utf-8"))
         constants: dict[str, object] = {}
-        for node in tree.body:
+        for node in tree(file).body:
             if not isinstance(node, ast.Assign):
                 continue
             for target in node.targets:
@@ -213,7 +219,7 @@ def calls(*names: str) -> Iterator[tuple[ast.Call, dict[str, object], Path]]:
                     for part, value in zip(target.elts, node.value.elts, strict=False):
                         if isinstance(part, ast.Name) and isinstance(value, ast.Constant):
                             constants[part.id] = value.value
-        for found in ast.walk(tree):
+        for found in ast.walk(tree(file)):
             if isinstance(found, ast.Call) and isinstance(found.func, ast.Name) and found.func.id in names:
                 yield found, constants, file
 

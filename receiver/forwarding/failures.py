@@ -16,16 +16,13 @@ from receiver.database.pool import Connection
 from receiver.forwarding.digest import FailureDigest
 from receiver.forwarding.rhythm import PATIENCE
 from receiver.ids import TenantId
+from receiver.messages.log_steps import changes_of_step, end_of_step
 
 MOST = 20_000  # changes of one step: a tenth of a second
 FEW = 80  # transactions of 256 receipts at most: no need to look how many changes they wrote
 FIRST = "first"  # nobody has looked before
 OLDEST = timedelta(hours=24)  # a failure of longer ago is no news
 
-BY_INDEX = """
-select set_config(name, 'off', true) from unnest(array['enable_seqscan', 'enable_bitmapscan', 'enable_mergejoin',
-  'enable_memoize']) as n(name)
-"""
 # Who finds it locked leaves it: somebody reads. A later statement has a later snapshot than this row.
 LOCK = """
 select n.snapshot::text as snapshot, n.floor_seq,
@@ -44,33 +41,14 @@ insert into noticed (cluster, snapshot, at, floor_seq) {_HERE} on conflict (one_
 BEGIN_ANEW = f"""
 update noticed set cluster = h.cluster, snapshot = h.snapshot, at = h.at, floor_seq = h.floor_seq from ({_HERE}) h
 """
-LOOK = """
-select s.s1::text as snapshot, statement_timestamp() as at,
-       pg_snapshot_xmax($1::text::pg_snapshot)::text::bigint as begin,
-       pg_snapshot_xmax(s.s1)::text::bigint as until
-  from (select pg_current_snapshot() as s1) s
-"""
-# Where a step ends that would be too large.
-END_OF_STEP = """
-select c.xid::text::bigint as xid, c.at from change c
- where c.xid >= pg_snapshot_xmax($1::text::pg_snapshot) and c.xid < pg_snapshot_xmax($2::text::pg_snapshot)
-   and c.seq + 0 > $3
- order by c.xid offset $4 limit 1
-"""
 _COLUMNS = """seq, message_id, version, at, tenant, origin, channel, feed, country, old_state, new_state, new_class"""
-_SEEN = """pg_visible_in_snapshot(i.xid, $2::text::pg_snapshot) and i.seq + 0 > $3 and i.tenant = any($4::smallint[])
-   and (i.new_state between 40 and 46 or i.new_state in (30, 65)) and i.new_state is distinct from i.old_state"""
+_FAILURE = """i.tenant = any($4::smallint[]) and (i.new_state between 40 and 46 or i.new_state in (30, 65))
+        and i.new_state is distinct from i.old_state"""
 # Into the failed states from outside of them: what is worse than it was is the same failure. Code and ids are read for
 # those alone that are told.
 FAILED = f"""
 with told as materialized (
-  select c.* from (
-    (select {_COLUMNS} from change i
-      where i.xid >= pg_snapshot_xmax($1::text::pg_snapshot) and i.xid < pg_snapshot_xmax($2::text::pg_snapshot)
-        and {_SEEN} offset 0)
-    union all
-    (select {_COLUMNS} from change i
-      where i.xid = any(array(select pg_snapshot_xip($1::text::pg_snapshot))) and {_SEEN} offset 0)) c
+  select c.* from ({changes_of_step(_COLUMNS, _FAILURE)}) c
     join unnest($4::smallint[], $5::boolean[], $6::boolean[], $7::boolean[], $8::boolean[])
          as w(tenant, no_receipt, cancelled, observed, imported) on w.tenant = c.tenant
    where (w.observed or c.origin <> 2) and (w.imported or c.feed is distinct from 2)
@@ -168,18 +146,11 @@ async def begin(connection: Connection) -> Begun | None:
 
 async def read(connection: Connection, place: Begun, wanted: Sequence[Wanted], most: int = MOST) -> Read:
     """The failures that have come into the log, of `most` changes or one transaction's more; moves the place on."""
-    await connection.execute(BY_INDEX)
-    look = await connection.fetchrow(LOOK, place.snapshot)
-    assert look is not None
-    snapshot, at, end = look["snapshot"], look["at"], None
-    if look["until"] - look["begin"] > min(FEW, most):
-        end = await connection.fetchrow(END_OF_STEP, place.snapshot, snapshot, place.floor, most)
-    if end is not None:
-        snapshot, at = _cut(snapshot, max(end["xid"], look["begin"] + 1)), min(end["at"], at)
+    end = await end_of_step(connection, place.snapshot, place.floor, most, FEW)
     columns = [list(column) for column in zip(*wanted, strict=True)] or [[], [], [], [], []]
-    rows = await connection.fetch(FAILED, place.snapshot, snapshot, place.floor, *columns)
-    await connection.execute(ADVANCE, snapshot, at)
-    return Read(rows, end is not None)
+    rows = await connection.fetch(FAILED, place.snapshot, end.snapshot, place.floor, *columns)
+    await connection.execute(ADVANCE, end.snapshot, end.at)
+    return Read(rows, end.more)
 
 
 async def queue(connection: Connection, notices: Sequence[Notice], now: datetime) -> None:
@@ -208,9 +179,3 @@ async def keep_digest(connection: Connection, tenant: TenantId, digest: FailureD
 async def end_digest(connection: Connection, tenant: TenantId) -> None:
     """Nothing waits any more."""
     await connection.execute(END_DIGEST, tenant)
-
-
-def _cut(snapshot: str, xid: int) -> str:
-    """The snapshot as it would be if no transaction from `xid` on had begun."""
-    flying = [one for one in snapshot.rpartition(":")[2].split(",") if one and int(one) < xid]
-    return f"{flying[0] if flying else xid}:{xid}:{','.join(flying)}"

@@ -1,12 +1,13 @@
 """Reading query parameters: every wrong one is named at once, and nothing is asked of the database before."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TypeVar
 from uuid import UUID
 
 from starlette.datastructures import QueryParams
 
+from receiver.asked_time import asked_time
 from receiver.web import FieldError
 
 T = TypeVar("T")
@@ -80,17 +81,7 @@ class Parameters:
 
     def time(self, name: str) -> datetime | None:
         """Its one value as a time, in UTC."""
-        text = self.single(name)
-        if text is None:
-            return None
-        try:
-            when = datetime.fromisoformat(text.replace(" ", "+"))
-            if when.tzinfo is None or not 1970 < when.year < 9999:
-                raise ValueError
-        except ValueError:
-            self.wrong(name, "it takes a time with a zone, such as 2026-01-31T18:00:00Z")
-            return None
-        return when.astimezone(UTC)
+        return asked_time(name, self.single(name), self.errors)
 
     def span(self, begin: str, end: str) -> tuple[datetime | None, datetime | None]:
         """Two times, the second after the first."""

@@ -10,6 +10,7 @@ from starlette.routing import Route
 
 from receiver import metrics
 from receiver.access.keys import Keys
+from receiver.asked_time import asked_time
 from receiver.database.pool import Pool
 from receiver.openapi import TIME, Operation, Parameter
 from receiver.receipts import ledger
@@ -157,8 +158,8 @@ def read_span(parameters: QueryParams, now: datetime) -> tuple[datetime, datetim
         for name in PARAMETERS
         if len(parameters.getlist(name)) > 1
     ]
-    until = _time("to", parameters.get("to"), errors) or now
-    since = _time("from", parameters.get("from"), errors) or until - DEFAULT_SPAN
+    until = asked_time("to", parameters.get("to"), errors) or now
+    since = asked_time("from", parameters.get("from"), errors) or until - DEFAULT_SPAN
     if not errors and since >= until:
         errors.append(FieldError("to", "bad_parameter", "it is not after `from`"))
     elif not errors and until - since > LONGEST_SPAN:
@@ -166,19 +167,6 @@ def read_span(parameters: QueryParams, now: datetime) -> tuple[datetime, datetim
     if errors:
         raise Problem(400, "bad_parameter", "A parameter is wrong.", errors)
     return since, until
-
-
-def _time(name: str, text: str | None, errors: list[FieldError]) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        when = datetime.fromisoformat(text.replace(" ", "+"))
-        if when.tzinfo is None or not 1970 < when.year < 9999:
-            raise ValueError
-    except ValueError:
-        errors.append(FieldError(name, "bad_parameter", "it takes a time with a zone, such as 2026-01-31T18:00:00Z"))
-        return None
-    return when.astimezone(UTC)
 
 
 def _feeds(found: Sums) -> list[FeedFigures]:

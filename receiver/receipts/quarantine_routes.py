@@ -3,7 +3,7 @@
 import asyncio
 import re
 from collections.abc import Collection
-from datetime import UTC, datetime
+from datetime import UTC
 
 import asyncpg
 from starlette.datastructures import QueryParams
@@ -13,6 +13,7 @@ from starlette.routing import Route
 
 from receiver.access.keys import Caller, Keys
 from receiver.access.tenants import Tenants
+from receiver.asked_time import asked_time
 from receiver.database.pool import Pool
 from receiver.openapi import TIME, YES_NO, Operation, Parameter, several, whole, words
 from receiver.receipts import quarantine
@@ -177,7 +178,7 @@ def read_filters(parameters: QueryParams, query: str) -> tuple[Wanted, int, Mark
     replayed = parameters.getlist("replayed")
     if not set(replayed) <= set(REPLAYED):
         errors.append(FieldError("replayed", "bad_parameter", f"it takes one of {', '.join(REPLAYED)}"))
-    told_from, told_to = (_time(name, parameters.get(name), errors) for name in ("from", "to"))
+    told_from, told_to = (asked_time(name, parameters.get(name), errors) for name in ("from", "to"))
     if told_from and told_to and told_from >= told_to:
         errors.append(FieldError("to", "bad_parameter", "it is not after `from`"))
     limit = parameters.get("limit", str(DEFAULT_LIMIT))
@@ -211,19 +212,6 @@ def _unknown(parameters: QueryParams, known: Collection[str]) -> list[FieldError
         if name in known and name not in ("reason", "replayed") and len(parameters.getlist(name)) > 1:
             errors.append(FieldError(name, "bad_parameter", "it takes one value"))
     return errors
-
-
-def _time(name: str, text: str | None, errors: list[FieldError]) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        when = datetime.fromisoformat(text.replace(" ", "+"))
-        if when.tzinfo is None or not 1970 < when.year < 9999:
-            raise ValueError
-    except ValueError:
-        errors.append(FieldError(name, "bad_parameter", "it takes a time with a zone, such as 2026-01-31T18:00:00Z"))
-        return None
-    return when.astimezone(UTC)
 
 
 async def _choices(request: Request) -> dict[str, bool]:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from receiver.database.pool import Connection
 from receiver.ids import first_id_at
 from receiver.messages.cells import COLUMNS, DIGITS, NAMES
+from receiver.messages.log_steps import changes_of_step, end_of_step
 from receiver.upkeep.outcomes import Moved
 
 MOST = 50_000  # changes of one step: less than half a second
@@ -18,31 +19,13 @@ FEW = 200  # transactions of 256 receipts at most: no need to look how many chan
 HELD_MILLISECONDS = 500  # that writers wait at most for a count of everything, beside the 200 for their lock
 LONG_SECONDS = 600  # a day of messages, or a week of the log, when all is counted anew
 
-BY_INDEX = """
-select set_config(name, 'off', true) from unnest(array['enable_seqscan', 'enable_bitmapscan', 'enable_mergejoin',
-  'enable_memoize']) as n(name)
-"""
 # Who finds it locked leaves it: somebody folds. A later statement has a later snapshot than this row.
 LOCK = """
 select f.snapshot::text as snapshot, f.floor_seq, f.cluster = p.system_identifier as is_settled
   from folded f, pg_control_system() p
    for update of f skip locked
 """
-LOOK = """
-select s.s1::text as snapshot, statement_timestamp() as at,
-       pg_snapshot_xmax($1::text::pg_snapshot)::text::bigint as begin,
-       pg_snapshot_xmax(s.s1)::text::bigint as until
-  from (select pg_current_snapshot() as s1) s
-"""
-# Where a step ends that would be too large. seq + 0: no reason to walk the log in the order of seq.
-END_OF_STEP = """
-select c.xid::text::bigint as xid, c.at from change c
- where c.xid >= pg_snapshot_xmax($1::text::pg_snapshot) and c.xid < pg_snapshot_xmax($2::text::pg_snapshot)
-   and c.seq + 0 > $3
- order by c.xid offset $4 limit 1
-"""
 
-# What $1 did not see began later, or was in flight then: two looks into the index by xid, whatever else is old.
 _COLUMNS = """message_id, tenant, origin, channel, country, old_state, new_state, old_class, new_class, old_conflict,
             new_conflict, old_lags, new_lags, told_lag, old_carrier, new_carrier, feed"""
 LONGEST = 128  # characters of a sender or a template: the key of a row must fit into an index
@@ -58,14 +41,7 @@ SEEN = f"""
          case when c.origin = 2 or c.new_state is null then 0 else coalesce(c.new_lags, 0) end as new_lags,
          c.told_lag, nullif(c.old_carrier, '') as old_carrier, nullif(c.new_carrier, '') as new_carrier,
          left(nullif(m.sender, ''), {LONGEST}) as sender, left(nullif(m.template, ''), {LONGEST}) as template, c.feed
-    from (
-      (select {_COLUMNS} from change i
-        where i.xid >= pg_snapshot_xmax($1::text::pg_snapshot) and i.xid < pg_snapshot_xmax($2::text::pg_snapshot)
-          and pg_visible_in_snapshot(i.xid, $2::text::pg_snapshot) and i.seq + 0 > $3 offset 0)
-      union all
-      (select {_COLUMNS} from change i
-        where i.xid = any(array(select pg_snapshot_xip($1::text::pg_snapshot)))
-          and pg_visible_in_snapshot(i.xid, $2::text::pg_snapshot) and i.seq + 0 > $3 offset 0)) c
+    from ({changes_of_step(_COLUMNS)}) c
     left join lateral (      -- who was only observed has neither
       select i.sender, i.template from message i where i.id = c.message_id and c.origin <> 2 offset 0) m on true
 """
@@ -222,29 +198,16 @@ async def fold(connection: Connection, most: int = MOST, senders: Sequence[str] 
     was done.
     """
     async with connection.transaction():
-        await connection.execute(BY_INDEX)
         folded = await connection.fetchrow(LOCK)
         if folded is None:
             return None
         if not folded["is_settled"]:
             raise Unsettled
         before, floor = folded["snapshot"], folded["floor_seq"]
-        look = await connection.fetchrow(LOOK, before)
-        assert look is not None
-        snapshot, at, end = look["snapshot"], look["at"], None
-        if look["until"] - look["begin"] > min(FEW, most):
-            end = await connection.fetchrow(END_OF_STEP, before, snapshot, floor, most)
-        if end is not None:
-            snapshot, at = cut(snapshot, max(end["xid"], look["begin"] + 1)), min(end["at"], at)
-        rows = await connection.fetch(FOLD, before, snapshot, floor, at, senders)
+        end = await end_of_step(connection, before, floor, most, FEW)
+        rows = await connection.fetch(FOLD, before, end.snapshot, floor, end.at, senders)
     moved = [Moved(*row) for row in rows if row["tenant"] is not None]
-    return Step(sum(row["n"] for row in rows), at, end is not None, moved)
-
-
-def cut(snapshot: str, xid: int) -> str:
-    """The snapshot as it would be if no transaction from `xid` on had begun."""
-    flying = [one for one in snapshot.rpartition(":")[2].split(",") if one and int(one) < xid]
-    return f"{flying[0] if flying else xid}:{xid}:{','.join(flying)}"
+    return Step(sum(row["n"] for row in rows), end.at, end.more, moved)
 
 
 async def recount(connection: Connection) -> Step:
