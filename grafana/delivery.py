@@ -38,15 +38,13 @@ RATIO_COLORS = ("red", (0.9, "orange"), GOOD_RATIO)
 
 def delivery() -> dashboard.Dashboard:
     """The dashboard, panels in reading order: figures, quality, who and where, cohorts, times, causes, what moved."""
-    made = parts.frame(
-        parts.OVERVIEW,
-        "Receiver / Delivery",
-        "How well messages are delivered, to whom not, why not, and what has changed.",
-    )
-    for source in parts.sources(figures=True, tables=True):
-        made.with_variable(source)
     return (
-        made.with_variable(parts.label("tenant", "Tenant", "label_values(receiver_messages_total, tenant)"))
+        parts.frame(
+            parts.OVERVIEW,
+            "Receiver / Delivery",
+            "How well messages are delivered, to whom not, why not, and what has changed.",
+        )
+        .with_variable(parts.label("tenant", "Tenant", "label_values(receiver_messages_total, tenant)"))
         .with_variable(
             parts.label("channel", "Channel", 'label_values(receiver_messages_total{tenant=~"$tenant"}, channel)')
         )

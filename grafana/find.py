@@ -75,10 +75,9 @@ def find() -> dashboard.Dashboard:
         parts.FIND,
         "Receiver / Find a message",
         "A message by destination, correlationid, transid or callbackData, and all that was told of it.",
+        figures=False,
         since="now-7d",
     ).refresh("")
-    for source in parts.sources(figures=False, tables=True):
-        made.with_variable(source)
     made.with_variable(parts.column("tenant", "Tenant", "select tenant from receiver_v1.tenants order by 1"))
     for name, (label, description) in NAMES.items():
         made.with_variable(_box(name, label, description))

@@ -32,17 +32,12 @@ ANSWERS = "receiver_notify_responses_total"
 
 def intake() -> dashboard.Dashboard:
     """The dashboard: figures, the door, Postgres and the spool, what was not believed, the books, the way to us."""
-    made = parts.frame(
-        parts.INTAKE,
-        "Receiver / Intake",
-        "Whether receipts come in, are committed in time and are all kept, and whether the platform can reach us.",
-    )
-    for source in parts.sources(figures=True, tables=False):
-        made.with_variable(source)
-    tenants = parts.label("tenant", "Tenant", "label_values(receiver_outbox_messages, tenant)", matches_none=True)
     return (
-        made.with_variable(tenants)
-        .with_variable(parts.window())
+        parts.frame_of_service(
+            parts.INTAKE,
+            "Receiver / Intake",
+            "Whether receipts come in, are committed in time and are all kept, and whether the platform can reach us.",
+        )
         .with_panel(_taken())
         .with_panel(_slow_commits())
         .with_panel(_late())

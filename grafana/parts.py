@@ -85,9 +85,11 @@ def lead(title: str, uid: str, chosen: str, *kept: str) -> dashboard.DashboardLi
     )
 
 
-def frame(uid: str, title: str, description: str, *, since: str = "now-6h") -> dashboard.Dashboard:
-    """An empty dashboard with the variables of both data sources, and links to its sisters."""
-    return (
+def frame(
+    uid: str, title: str, description: str, *, figures: bool = True, tables: bool = True, since: str = "now-6h"
+) -> dashboard.Dashboard:
+    """An empty dashboard with links to its sisters, and the variables of the data sources that it asks."""
+    made = (
         dashboard.Dashboard(title)
         .uid(uid)
         .description(description)
@@ -106,18 +108,20 @@ def frame(uid: str, title: str, description: str, *, since: str = "now-6h") -> d
             .keep_time(True)
         )
     )
-
-
-def sources(*, figures: bool, tables: bool) -> list[dashboard.DatasourceVariable]:
-    """The two data sources; one that is not asked here is hidden, and goes on with the links all the same."""
-    made = []
-    for name, label, kind, shown in (
+    # The two data sources; one that is not asked here is hidden, and goes on with the links all the same.
+    for name, words, kind, shown in (
         ("datasource", "Data source", "prometheus", figures),
         ("sql", "Tables from", str(postgres.SOURCE.type_val), tables),
     ):
         hide = model.VariableHide.DONT_HIDE if shown else model.VariableHide.HIDE_VARIABLE
-        made.append(dashboard.DatasourceVariable(name).label(label).type(kind).hide(hide))
+        made.with_variable(dashboard.DatasourceVariable(name).label(words).type(kind).hide(hide))
     return made
+
+
+def frame_of_service(uid: str, title: str, description: str) -> dashboard.Dashboard:
+    """A frame for what the service does: figures alone, chosen by tenant and window."""
+    tenants = label("tenant", "Tenant", "label_values(receiver_outbox_messages, tenant)", matches_none=True)
+    return frame(uid, title, description, tables=False).with_variable(tenants).with_variable(window())
 
 
 def label(name: str, title: str, values: str, *, matches_none: bool = False) -> dashboard.QueryVariable:

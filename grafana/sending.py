@@ -24,17 +24,12 @@ CALLS = f"receiver_submissions_total{{{TENANT}}}"
 
 def sending() -> dashboard.Dashboard:
     """The dashboard: figures, the outbox and the platform's answers, trouble, times, questions, forwards."""
-    made = parts.frame(
-        parts.SENDING,
-        "Receiver / Sending",
-        "Whether messages leave the outbox, what the platform answers, and whether receipts go on to clients.",
-    )
-    for source in parts.sources(figures=True, tables=False):
-        made.with_variable(source)
-    tenants = parts.label("tenant", "Tenant", "label_values(receiver_outbox_messages, tenant)", matches_none=True)
     return (
-        made.with_variable(tenants)
-        .with_variable(parts.window())
+        parts.frame_of_service(
+            parts.SENDING,
+            "Receiver / Sending",
+            "Whether messages leave the outbox, what the platform answers, and whether receipts go on to clients.",
+        )
         .with_panel(_waiting())
         .with_panel(_oldest())
         .with_panel(_taken())
