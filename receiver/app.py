@@ -25,7 +25,7 @@ from receiver.contract import Contract
 from receiver.database.pool import NOT_THERE, Pools
 from receiver.duties import open_duties
 from receiver.forwarding.forwarder import Forwarder
-from receiver.house import House
+from receiver.house import House, writers_of
 from receiver.openapi import Operation
 from receiver.platform import envelope
 from receiver.platform.client import PlatformClient
@@ -83,7 +83,6 @@ OPERATIONS: Sequence[Operation] = (
 
 # Connections at most, each made when it is needed.
 LIVE = 1  # the intake's group
-WRITERS = 7  # a spool's unit, five of the upkeep, and one for a replay or a look whether the database is there
 SENDERS = 8
 IMPORTERS = MOST_AT_ONCE  # one for each import under way: never one of the writers'
 FORWARDERS = 2  # one claims, settles and tidies; one to spare
@@ -99,7 +98,7 @@ async def open_house(settings: Settings, dsn: str, secret: str, *, must_be_there
     async with contextlib.AsyncExitStack() as stack:
         pools = Pools(dsn)
         stack.push_async_callback(pools.close)
-        write_pool = await pools.add("upkeep", WRITERS, writer=True)
+        write_pool = await pools.add("upkeep", writers_of(settings.roles), writer=True)
         gate = Gate(dsn, write_pool, tenants)
         await (gate.open() if must_be_there else gate.first_try())
         house = House(settings, tenants, NotifyTokens(secret, settings.secret_previous), gate, pools, write_pool)

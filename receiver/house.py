@@ -1,6 +1,7 @@
 """A running receiver, and what it knows of itself: its roles, its workers, whether it can do its work."""
 
 import asyncio
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from starlette.applications import Starlette
@@ -24,6 +25,19 @@ from receiver.upkeep.gate import Behind, Gate
 from receiver.upkeep.reconciler import Reconciler
 from receiver.web import JsonResponse
 from receiver.workers import Worker
+
+# Who borrows from `write_pool`, by the role that brings them: one connection each, and one for /readyz. Nobody may wait
+# for another: the breaker's probe gives up after two seconds, and Postgres would count as away though it is well.
+WRITERS = {
+    "notify": 2,  # the drain; the breaker's probe
+    "api": 2,  # a replay, of which there is one at a time; the last use of keys
+    "upkeep": 6,  # partitions, quarantine, retention, awaiting, ledger, probe
+}
+
+
+def writers_of(roles: Collection[str]) -> int:
+    """How many connections a process with these roles may need in `write_pool` at one time."""
+    return 1 + sum(number for role, number in WRITERS.items() if role in roles)
 
 
 @dataclass

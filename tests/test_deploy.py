@@ -1,5 +1,6 @@
 """Dockerfile and deploy/: what they name is there, and what they promise of the receiver it keeps."""
 
+import asyncio
 import contextlib
 import json
 import os
@@ -17,10 +18,14 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from receiver.settings import SETTINGS
+from receiver import duties, metrics
+from receiver.app import open_house
+from receiver.house import WRITERS
+from receiver.settings import ROLES, SETTINGS, read_settings
 from tests.database.processes import end_postmasters, postmasters
 from tests.receipts.tellings import body
-from tests.support import SECRET, Database, Receiver, eventually, free_port
+from tests.support import PLATFORM_KEY, SECRET, Database, Receiver, eventually, free_port
+from tests.test_docs import DOCS, table
 
 ROOT = Path(__file__).parent.parent
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
@@ -158,6 +163,50 @@ def healthy(port: str) -> bool:
     environment = {**os.environ, "RECEIVER_PORT": port, "no_proxy": "*"}
     ran = subprocess.run([sys.executable, *command[1:]], env=environment, capture_output=True, check=False)
     return ran.returncode == 0
+
+
+def connections(tmp_path: Path, *roles: str, failures: str = "") -> int:
+    """How many a process with these roles makes at most. Nothing is connected: its pools are lazy."""
+    nowhere = "postgresql://receiver@127.0.0.1:9/receiver"
+    variables = {
+        "RECEIVER_DATABASE_URL": nowhere,
+        "RECEIVER_PUBLIC_URL": "http://127.0.0.1:8000",
+        "RECEIVER_PLATFORM_URL": "http://127.0.0.1:9",
+        "RECEIVER_PLATFORM_KEY": PLATFORM_KEY,
+        "RECEIVER_SECRET": SECRET,
+        "RECEIVER_SPOOL": str(tmp_path / "spool"),
+        "RECEIVER_ROLES": ",".join(roles),
+        "RECEIVER_FAILURE_URL": failures,
+    }
+    settings = read_settings({name: value for name, value in variables.items() if value})
+    metrics.POOL_LIMIT.clear()
+
+    async def work() -> int:
+        async with open_house(settings, nowhere, SECRET, must_be_there=False):
+            return sum(int(sample.value) for family in metrics.POOL_LIMIT.collect() for sample in family.samples)
+
+    return asyncio.run(work())
+
+
+def test_the_pages_tell_how_many_connections_a_process_makes(tmp_path: Path) -> None:
+    told = {role: [int(n) for n in re.findall(r"\d+", cell)] for role, _, cell in table("deploy.md", "role")}
+    (notify, always), (api,), (dispatch, both), (upkeep, noticing) = (told[role] for role in ROLES)
+    hook = "https://hooks.example.com/failures"
+    assert connections(tmp_path, "notify") == always + notify
+    assert connections(tmp_path, "api") == always + api
+    assert connections(tmp_path, "dispatch") == always + dispatch
+    assert connections(tmp_path, "api", "dispatch") == always + both
+    assert connections(tmp_path, "upkeep") == always + upkeep
+    assert connections(tmp_path, "upkeep", failures=hook) == always + noticing
+    (sizes,) = re.findall(r"all roles makes up to (\d+), (\d+) with", (DOCS / "sizing.md").read_text(encoding="utf-8"))
+    assert [int(size) for size in sizes] == [
+        connections(tmp_path, *ROLES),
+        connections(tmp_path, *ROLES, failures=hook),
+    ]
+
+
+def test_each_duty_on_the_common_pool_has_a_connection_of_it() -> None:
+    assert Path(duties.__file__).read_text(encoding="utf-8").count("(house.write_pool,") == WRITERS["upkeep"]
 
 
 def test_the_unit_is_one_that_systemd_understands(tmp_path: Path) -> None:

@@ -1,89 +1,67 @@
 """docs/backup.md: what was dumped or copied under load serves again, and takes up where it was."""
 
 import os
+import re
+import shlex
 import shutil
-import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from urllib.parse import parse_qs, unquote, urlsplit
 
-import httpx2
 import pytest
 
-from receiver.database.embedded import find_binaries, visiting
+from receiver.database.embedded import visiting
 from receiver.database.migrate import migrate
-from receiver.database.pool import connect
-from tests.conftest import BINARIES
 from tests.database.ingest import Ingest
-from tests.receipts.tellings import assert_books_balance, body
+from tests.database.restoring import (
+    PROGRAMS,
+    books,
+    call,
+    program,
+    reports_by,
+    shown,
+    sql_role,
+    takes_up_where_it_was,
+)
 from tests.support import SECRET, Database, receiver_process, run
 
 PARTITIONS = "select inhparent::regclass::text as t, inhrelid::regclass::text as p from pg_inherits order by 1, 2"
-PROGRAMS = find_binaries(Path(BINARIES) if BINARIES else None)
+ROLE = f"reports_{os.getpid()}"
 
 
-def program(name: str) -> Path:
-    """One of Postgres's programs, of the server's own version; skips the test where it is missing, but not under CI."""
-    if not (PROGRAMS / name).is_file():
-        reason = f"{PROGRAMS} has no {name}: apt-get install postgresql-client, of the server's version"
-        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
-    return PROGRAMS / name
+@pytest.fixture
+def leave_role(database: Database) -> Iterator[Callable[[Database], None]]:
+    """Takes the role for reports away from a database and from the server: gone after the test, too."""
+
+    def leave(where: Database) -> None:
+        if where.value("select exists (select from pg_roles where rolname = $1)", ROLE):
+            where.fetch(f"drop owned by {ROLE}")
+            where.fetch(f"drop role {ROLE}")
+
+    yield leave
+    leave(database)
 
 
-def environment(dsn: str) -> dict[str, str]:
-    """What libpq's programs need to reach a database: no password on a command line."""
-    parts = urlsplit(dsn)
-    host = parse_qs(parts.query)["host"][0]
-    return {
-        "PATH": os.environ["PATH"],
-        "PGHOST": host,
-        "PGPORT": "5432",
-        "PGUSER": unquote(parts.username or ""),
-        "PGPASSWORD": unquote(parts.password or ""),
-        "PGDATABASE": parts.path.removeprefix("/"),
-    }
+def restoring(database: str, dump: Path) -> list[str]:
+    """The words after `pg_restore` on the page, for another database and file."""
+    (line,) = re.findall("^pg_restore (.*)$", shown("backup.md", "Restoring, into a database"), re.MULTILINE)
+    asked = line.replace("--dbname=receiver ", f"--dbname={database} ").replace("receiver.dump", str(dump))
+    assert asked.count(database) == asked.count(str(dump)) == 1, line
+    return shlex.split(asked)
 
 
-def call(*words: str | Path, dsn: str) -> None:
-    done = subprocess.run(words, env=environment(dsn), capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, ""), done
-
-
-def tell(url: str, transid: str) -> None:
-    info = {"deliveryChannel": "SMS", "deliveryStatus": "Delivered", "destination": "447700900001"}
-    assert httpx2.post(url, content=body(info, transid), trust_env=False, timeout=20).status_code == 200
-
-
-async def books(dsn: str) -> None:
-    connection = await connect(dsn, "tests")
-    try:
-        await assert_books_balance(connection)
-    finally:
-        await connection.close()
-
-
-def takes_up_where_it_was(restored: Database, notify_url: str, known: str) -> None:
-    """A receipt told before is a duplicate, a new one is applied, and nothing else changed."""
-    before = restored.counts()
-    tell(notify_url, known)
-    tell(notify_url, "told after the restore")
-    after = restored.counts()
-    grown = {table: after[table] - before[table] for table in after if after[table] != before[table]}
-    assert {table: grown.get(table) for table in ("message", "message_state", "receipt")} == dict.fromkeys(
-        ("message", "message_state", "receipt"), 1
-    )
-    assert restored.value("select sum(duplicate) from intake") >= 1
-    run(books(restored.dsn))
-
-
-def test_a_dump_made_under_load_is_restored_and_serves(
-    database: Database, fresh_database: Callable[[], Database], postgres: str, tmp_path: Path
+def test_a_dump_made_under_load_is_restored_where_its_roles_are_missing_and_serves(
+    database: Database,
+    fresh_database: Callable[[], Database],
+    postgres: str,
+    tmp_path: Path,
+    leave_role: Callable[[Database], None],
 ) -> None:
     dump, restored = tmp_path / "receiver.dump", fresh_database()
     admin = Database(postgres, "receiver")
     admin.fetch(f"drop database {restored.name}")
     admin.fetch(f"create database {restored.name} template template0")
     key = database.key("read")
+    sql_role(ROLE, database)
     with receiver_process(database, tmp_path) as receiver, Ingest(receiver.notify_url(), "dumped") as ingest:
         ingest.more()
         known = list(ingest.acknowledged)
@@ -91,8 +69,12 @@ def test_a_dump_made_under_load_is_restored_and_serves(
         call(program("pg_dump"), "--format=custom", f"--file={dump}", dsn=database.dsn)
         ingest.more()
     assert ingest.refused == []
-    call(program("pg_restore"), "--exit-on-error", f"--dbname={restored.name}", dump, dsn=restored.dsn)
+    leave_role(database)
+    call(program("pg_restore"), *restoring(restored.name, dump), dsn=restored.dsn)
     restored.fetch("analyze")
+    sql_role(ROLE, restored)
+    assert reports_by(ROLE, restored) >= len(known)
+    leave_role(restored)
 
     kept = {row["transid"] for row in restored.fetch("select transid from receipt")}
     assert set(known) <= kept

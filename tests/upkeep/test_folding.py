@@ -14,6 +14,7 @@ from receiver.database.embedded import visiting
 from receiver.database.pool import Connection, connect, open_pool
 from receiver.ids import TenantId, new_id
 from receiver.messages.lattice import Channel
+from receiver.messages.log_steps import cut
 from receiver.messages.told import Feed
 from receiver.platform.apis import Api
 from receiver.receipts.apply import apply
@@ -21,10 +22,10 @@ from receiver.sending import outbox
 from receiver.sending.request import Asked, Request
 from receiver.upkeep import folding, forgetting
 from receiver.upkeep.folder import Folder
-from receiver.upkeep.folding import Step, Unsettled, cut, fold
+from receiver.upkeep.folding import Step, Unsettled, fold
 from receiver.upkeep.person import person_of
 from tests.database.past import LONG_AGO, add_week, sent, telling
-from tests.database.test_backup import call, program
+from tests.database.restoring import call, program
 from tests.receipts.answerer import NUMBERS
 from tests.receipts.racer import lives
 from tests.receipts.test_apply_processes import race
