@@ -5,33 +5,16 @@ import os
 import signal
 import stat
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from receiver.client import Client
-from tests.sending.platforms import receipt, recording_platform, tell
-from tests.support import Receiver, cloned, environment_of, eventually, receiver_command, receiver_process
+from tests.sending.platforms import receipt, tell
+from tests.support import Receiver, eventually, receiver_command
 
 WAIT = 60.0  # seconds: the command starts in one, on a quiet machine
-
-
-@pytest.fixture(scope="module")
-def receiver(postgres: str, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Receiver]:
-    folder = tmp_path_factory.mktemp("exec")
-    with (
-        cloned(postgres, template, "exec") as database,
-        recording_platform() as platform,
-        receiver_process(database, folder, platform_url=platform.url) as receiver,
-    ):
-        yield receiver
-
-
-@pytest.fixture(scope="module")
-def variables(receiver: Receiver) -> dict[str, str]:
-    return environment_of(RECEIVER_URL=receiver.url, RECEIVER_API_KEY=receiver.database.key()) | {"COLUMNS": "160"}
 
 
 @pytest.fixture

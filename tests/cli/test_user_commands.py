@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,27 +11,11 @@ import pytest
 
 from receiver.client import Client
 from tests.cli.cutting import cutting
-from tests.sending.platforms import receipt, recording_platform, tell
-from tests.support import Receiver, cloned, environment_of, eventually, receiver_command, receiver_process
+from tests.sending.platforms import receipt, tell
+from tests.support import Receiver, eventually, receiver_command
 
 Ran = subprocess.CompletedProcess[str]
 MANY = 60
-
-
-@pytest.fixture(scope="module")
-def receiver(postgres: str, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Receiver]:
-    folder = tmp_path_factory.mktemp("user")
-    with (
-        cloned(postgres, template, "user") as database,
-        recording_platform() as platform,
-        receiver_process(database, folder, platform_url=platform.url) as receiver,
-    ):
-        yield receiver
-
-
-@pytest.fixture(scope="module")
-def variables(receiver: Receiver) -> dict[str, str]:
-    return environment_of(RECEIVER_URL=receiver.url, RECEIVER_API_KEY=receiver.database.key()) | {"COLUMNS": "160"}
 
 
 @pytest.fixture(scope="module")

@@ -14,10 +14,11 @@ from receiver.access.tenants import AtTheDoor
 from receiver.access.tokens import NotifyTokens
 from receiver.ids import TenantId
 from receiver.platform.retries import tells_again
+from receiver.receipts.answers import NOT_NOW, READY, REFUSED, STORED, TOO_LARGE
 from receiver.receipts.arrival import Arrival
 from receiver.receipts.intake import Intake
 from receiver.receipts.receipt import Reading
-from receiver.receipts.routes import NOT_NOW, READY, REFUSED, STORED, TOO_LARGE, NotifyDoor
+from receiver.receipts.routes import NotifyDoor
 from tests.support import SECRET
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -68,10 +68,25 @@ def never(_: Call) -> Reply:
     return None
 
 
+def beside_one_that_hangs(main: Callable[[Platform, Platform], Coroutine[Any, Any, None]]) -> None:
+    """Runs it with two platforms, of which the first never answers."""
+    with recording_platform() as hanging, recording_platform() as healthy:
+        hanging.reply = never
+        run(main(hanging, healthy))
+
+
+async def assert_sends_while_it_hangs(one: Sender, hanging: Platform, healthy: Platform, name: str) -> None:
+    """What this tenant hands in goes out soon, while all that waits for the platform that hangs goes on waiting."""
+    one.start()
+    await called(hanging, 4)
+    await hand_in_each(one, name, 20)
+    assert await seconds_until_called(one, healthy, 20) < SOON
+    await one.kill()
+
+
 @pytest.mark.parametrize("rate", [None, 1000.0], ids=["no rate", "with a rate"])
 def test_a_healthy_tenant_sends_while_the_platform_of_another_hangs(database: Database, rate: float | None) -> None:
     async def main(hanging: Platform, healthy: Platform) -> None:
-        hanging.reply = never
         others = [tenant("healthy", healthy, rate=rate)]
         async with sender(database, hanging, AT_ONCE, others, TIMEOUT, rate=rate) as one:
             one.dispatcher._claimer._clock = one.dispatcher._clock = lambda: datetime.now(UTC)
@@ -85,50 +100,36 @@ def test_a_healthy_tenant_sends_while_the_platform_of_another_hangs(database: Da
             assert await seconds_until_called(one, healthy, 80) < SOON / 3, "nothing of it waits any more"
             await one.kill()
 
-    with recording_platform() as hanging, recording_platform() as healthy:
-        run(main(hanging, healthy))
+    beside_one_that_hangs(main)
 
 
 def test_a_healthy_tenant_sends_while_the_platforms_of_many_hang(database: Database) -> None:
     async def main(hanging: Platform, healthy: Platform) -> None:
-        hanging.reply = never
         names = [f"hanging-{n}" for n in range(5)]
         others = [tenant("healthy", healthy), *(tenant(name, hanging) for name in names)]
         async with sender(database, hanging, 4, others, TIMEOUT) as one:
             for name in names:
                 await hand_in_each(one, name, 10)
-            one.start()
-            await called(hanging, 4)
-            await hand_in_each(one, "healthy", 20)
-            assert await seconds_until_called(one, healthy, 20) < SOON
-            await one.kill()
+            await assert_sends_while_it_hangs(one, hanging, healthy, "healthy")
 
-    with recording_platform() as hanging, recording_platform() as healthy:
-        run(main(hanging, healthy))
+    beside_one_that_hangs(main)
 
 
 def test_a_campaign_that_hangs_does_not_hold_up_the_messages_of_its_tenant(database: Database) -> None:
     async def main(hanging: Platform, healthy: Platform) -> None:
-        hanging.reply = never
         token = "a token for tests only"
         async with sender(database, healthy, timeout=TIMEOUT, campaign_url=hanging.url, campaign_token=token) as one:
             for n in range(12):
                 event = check_campaign({"event-id": "1", "event-key": f"ann-{n}@example.com"})
                 assert isinstance(event, Request)
                 await take_in(one, event)
-            one.start()
-            await called(hanging, 4)
-            await hand_in_each(one, "default", 20)
-            assert await seconds_until_called(one, healthy, 20) < SOON
-            await one.kill()
+            await assert_sends_while_it_hangs(one, hanging, healthy, "default")
 
-    with recording_platform() as hanging, recording_platform() as healthy:
-        run(main(hanging, healthy))
+    beside_one_that_hangs(main)
 
 
 def test_a_drop_in_door_finds_a_free_call_while_the_platform_of_another_hangs(database: Database) -> None:
     async def main(hanging: Platform, healthy: Platform) -> None:
-        hanging.reply = never
         async with sender(database, hanging, 4, [tenant("healthy", healthy)], TIMEOUT) as one:
             await hand_in_each(one, "default", 20)
             one.start()
@@ -140,8 +141,7 @@ def test_a_drop_in_door_finds_a_free_call_while_the_platform_of_another_hangs(da
             assert answer.outcome is Outcome.ACCEPTED
             await one.kill()
 
-    with recording_platform() as hanging, recording_platform() as healthy:
-        run(main(hanging, healthy))
+    beside_one_that_hangs(main)
 
 
 def test_a_large_sending_of_one_tenant_does_not_hold_up_the_few_messages_of_another(database: Database) -> None:
