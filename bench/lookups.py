@@ -56,10 +56,14 @@ select relname, seq_scan as scans from pg_stat_user_tables
 
 
 class LookUps(NamedTuple):
-    """Milliseconds: median and p99 of each look-up, the slowest page of each state; and plans that read too much."""
+    """Milliseconds: median and p99 of each look-up; and plans that read too much.
+
+    `page` is the slowest of each state when it is read for the first time, and when it is read again at once: the first
+    time each of its messages comes from another place of a disk.
+    """
 
     by: dict[str, tuple[float, float]]
-    page: dict[str, float]
+    page: dict[str, tuple[float, float]]
     scans: list[str]
 
 
@@ -83,7 +87,7 @@ async def look_up(
     choose = random.Random(7)
     pool = await open_pool(dsn, "bench", 1, writer=False)
     by: dict[str, tuple[float, float]] = {}
-    page: dict[str, float] = {}
+    page: dict[str, tuple[float, float]] = {}
     scans: list[str] = []
     async with pool.acquire() as connection:
         large = await large_tables(connection)
@@ -103,14 +107,15 @@ async def look_up(
             m = sample[0]
             scans += await too_much(connection, tenant, large, kind, m.id if kind == "id" else asked(kind, m))
         for state in PAGES:
-            took = []
+            took, again = list[float](), list[float]()
             for _ in range(min(PAGES_EACH, times)):
                 at = begin + (end - begin - timedelta(days=1)) * choose.random()
                 filters = _page(state, at)
-                began = time.perf_counter()
-                await search.many(connection, tenant, filters)
-                took.append((time.perf_counter() - began) * 1000)
-            page[state] = max(took)
+                for times_read in (took, again):
+                    began = time.perf_counter()
+                    await search.many(connection, tenant, filters)
+                    times_read.append((time.perf_counter() - began) * 1000)
+            page[state] = max(took), max(again)
             scans += await too_much(connection, tenant, large, state, filters)
         for parameters in ALSO:
             what = "&".join(f"{name}={value}" for name, value in parameters.items())
