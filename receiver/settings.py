@@ -203,6 +203,8 @@ def read_settings(environment: Mapping[str, str] = os.environ, *, serving: bool 
         reader.problems.append("RECEIVER_NOTIFY_PORT is RECEIVER_PORT: it takes a port of its own")
     if settings.quarantine_mb * 1024 * 1024 < 4 * settings.max_body:
         reader.problems.append("RECEIVER_QUARANTINE_MB is too small: it takes four bodies of RECEIVER_MAX_BODY or more")
+    if settings.spool and settings.spool_mb * 1024 * 1024 < 2 * settings.max_body:  # such a body could never wait there
+        reader.problems.append("RECEIVER_SPOOL_MB is too small: it takes two bodies of RECEIVER_MAX_BODY or more")
     if reader.problems:
         raise SettingsError(reader.problems)
     return settings
@@ -242,7 +244,8 @@ def _spool(reader: Reader) -> Path | None:
     state = reader.environment.get("XDG_STATE_HOME") or "~/.local/state"
     try:
         return Path(state).expanduser().absolute() / "receiver" / "spool"
-    except RuntimeError:  # a user without a home folder
+    except RuntimeError:  # a user without a home folder: without a spool only if somebody wants it so
+        reader.problems.append("RECEIVER_SPOOL is missing, and there is no home folder to put it in: say where, or off")
         return None
 
 

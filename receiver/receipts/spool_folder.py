@@ -63,10 +63,12 @@ class Claim:
 
 def make(folder: Path) -> None:
     """Makes the folder, which only we may look into. Raises OSError."""
+    missing = [one for one in folder.parents if not one.exists()]
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if folder.stat().st_mode & 0o077:
         folder.chmod(0o700)
-    fsync_folder(folder.parent)
+    for made in (folder, *missing):  # a name that is not durable takes all below it along
+        fsync_folder(made.parent)
 
 
 def claim(folder: Path, identity: UUID) -> Claim | None:
