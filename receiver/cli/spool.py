@@ -112,9 +112,9 @@ async def _drain(
             task = progress.add_task("draining", total=spool.bodies)
             while found := await spool.oldest():
                 held, unit = found
-                await drain_unit(pool, tenants, held.identity, unit, patient=False)
-                await spool.drained(held, unit)
-                drained += len(unit.arrivals)
+                done = await drain_unit(pool, tenants, held.identity, unit, patient=False)
+                await spool.drained(held, done)
+                drained += len(done.arrivals)
                 progress.update(task, completed=drained, total=drained + spool.bodies)
         warnings = [w for w in spool.warnings() if "can't be used" not in w]
         held_by = {file.file: file.held_by for file in _waiting(folder) if file.held_by}

@@ -1,6 +1,7 @@
 """What came in at the receipts door, as it came: spooled when it must be, and read again when it drains."""
 
 import json
+from bisect import bisect_right
 from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
@@ -30,12 +31,22 @@ class Arrival(NamedTuple):
 
 
 class Unit(NamedTuple):
-    """What was spooled together and drains together: in one transaction, which `key` names in the ledger."""
+    """What drains together: in one transaction, which `key` names in the ledger."""
 
     seq: int
-    """Of its last arrival in the spool file."""
+    """The number in the spool file up to which it goes."""
     key: UUID
     arrivals: list[Arrival]
+    numbers: list[int]
+    """Of each of them in the spool file, rising."""
+    is_one_group: bool
+    """Whether all of it was spooled together: then all of it is in where the ledger has its key."""
+
+    def up_to(self, seq: int) -> "Unit":
+        """What of it stands at `seq` or before."""
+        count = bisect_right(self.numbers, seq)
+        seq = min(seq, self.seq)
+        return self._replace(seq=seq, arrivals=self.arrivals[:count], numbers=self.numbers[:count])
 
 
 def kept_headers(headers: Sequence[tuple[bytes, bytes]]) -> str:

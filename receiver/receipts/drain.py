@@ -103,8 +103,9 @@ class Drain:
         held, unit = found
         before, tries = self._tries
         self._tries = (unit.key, tries + 1 if before == unit.key else 1)
-        await drain_unit(self._pool, self._tenants, held.identity, unit, patient=self._tries[1] <= PATIENT_TRIES)
-        await self._spool.drained(held, unit)
+        patient = self._tries[1] <= PATIENT_TRIES
+        done = await drain_unit(self._pool, self._tenants, held.identity, unit, patient=patient)
+        await self._spool.drained(held, done)
         return True
 
     async def _rest(self, seconds: float) -> None:
@@ -125,8 +126,9 @@ class Drain:
         self._last_failure = reason
 
 
-async def drain_unit(pool: Pool, tenants: Tenants, spool: UUID, unit: Unit, *, patient: bool = True) -> None:
-    """On return the unit is in Postgres, by this call or by an earlier one. It may be called again.
+async def drain_unit(pool: Pool, tenants: Tenants, spool: UUID, unit: Unit, *, patient: bool = True) -> Unit:
+    """What of the unit is in Postgres on return: all of it; or its beginning, if that was in before. Then nothing was
+    applied, and what stands behind is read anew. It may be called again.
 
     Without `patient` a good receipt that finds no way in goes to quarantine. Raises NoWayIn, asyncpg.PostgresError,
     asyncpg.InterfaceError or OSError: then it is unknown whether it is in. Its probes are marked where they can be.
@@ -139,7 +141,7 @@ async def drain_unit(pool: Pool, tenants: Tenants, spool: UUID, unit: Unit, *, p
     async with borrowed(pool, UNIT_SECONDS + len(receipts) / GROUP) as connection:
         for tries_left in range(MOST_TRIES - 1, -1, -1):
             try:
-                stored = await _transaction(connection, spool, unit, receipts, rejects, patient)
+                last, stored = await _transaction(connection, spool, unit, receipts, rejects, patient)
                 break
             except AlreadyIn:  # it was committed after we looked: the next look finds it
                 if not tries_left:
@@ -148,27 +150,33 @@ async def drain_unit(pool: Pool, tenants: Tenants, spool: UUID, unit: Unit, *, p
                 if not tries_left or not may_try_again(error):
                     raise
     stored.count(Feed.PUSH, tenants.names)
-    if probes := [arrival.body for arrival in unit.arrivals if arrival.tenant == PROBE]:
+    done = unit.up_to(last)
+    if probes := [arrival.body for arrival in done.arrivals if arrival.tenant == PROBE]:
         with contextlib.suppress(asyncpg.PostgresError, *NOT_THERE):  # no receipt waits in the spool for a probe
             async with borrowed(pool, MARK_SECONDS) as connection:
                 await probed.arrived(connection, probes)
+    return done
 
 
 async def _transaction(
     connection: Connection, spool: UUID, unit: Unit, receipts: list[Told], rejects: list[Reject], patient: bool
-) -> Stored:
+) -> tuple[int, Stored]:
+    """The number up to which the spool is in, once it is committed, and what was applied."""
     async with connection.transaction():
-        if await drained.last_seq(connection, spool) >= unit.seq:
-            return Stored()
+        last = await drained.hold(connection, spool)
+        if unit.numbers[0] <= last:  # it was in before; or its beginning was, and it has grown since
+            return last, Stored()
         stored = Stored()
-        if (receipts or rejects) and not await drained.is_in(connection, unit.key, Feed.PUSH):
-            # Older than what is kept: the ledger has no room for its key, and nobody else uses it any more.
-            key = unit.key if await drained.has_a_week(connection, unit.key) else new_id()
+        is_in = await drained.is_in(connection, unit.key, Feed.PUSH)
+        if (receipts or rejects) and not (is_in and unit.is_one_group):
+            # Taken, it says nothing of the other groups. Older than what is kept, the ledger has no room for it.
+            is_free = not is_in and await drained.has_a_week(connection, unit.key)
+            key = unit.key if is_free else new_id()
             stored = await store_parts(connection, key, Feed.PUSH, receipts, rejects, patient=patient)
             if stored.left:
                 raise NoWayIn
         await drained.advance(connection, spool, unit.seq)
-        return stored
+        return unit.seq, stored
 
 
 def _read(tenants: Tenants, unit: Unit) -> tuple[list[Told], list[Reject]]:

@@ -5,37 +5,37 @@ from uuid import UUID
 from receiver.database.pool import Connection
 from receiver.messages.told import Feed
 
-LOCK = "select last_seq from spool where id = $1 for update"
-ADVANCE = """
-insert into spool (id, last_seq, drained_at) values ($1, $2, now())
-    on conflict (id) do update set last_seq = excluded.last_seq, drained_at = excluded.drained_at
-"""
-PROBE = """
+# Written, not only read: this locks a spool too that was never drained, and waits for a first drain still under way.
+HOLD = """
 insert into spool (id, last_seq, drained_at) values ($1, 0, now())
     on conflict (id) do update set drained_at = excluded.drained_at
+    returning last_seq
 """
+ADVANCE = "update spool set last_seq = $2, drained_at = now() where id = $1"
 IS_IN = "select exists (select from intake where id = $1 and feed = $2)"
 HAS_A_WEEK = "select exists (select from week where first_id <= $1 and $1 < end_id)"
 
 
-async def last_seq(connection: Connection, spool: UUID) -> int:
-    """The last number of a spool that is in; 0 for none. Nobody else drains this spool until the transaction ends."""
-    found: int | None = await connection.fetchval(LOCK, spool)
-    return found or 0
+async def hold(connection: Connection, spool: UUID) -> int:
+    """The last number of a spool that is in, 0 for none: all up to it is in, and nothing behind it was drained.
+
+    Nobody else drains this spool until the caller's transaction ends.
+    """
+    return int(await connection.fetchval(HOLD, spool))
 
 
 async def advance(connection: Connection, spool: UUID, seq: int) -> None:
-    """Everything up to `seq` is in, once the caller's transaction is."""
+    """Everything up to `seq` is in, once the caller's transaction is, which holds the spool."""
     await connection.execute(ADVANCE, spool, seq)
 
 
 async def probe(connection: Connection, spool: UUID) -> None:
     """Commits something. Raises what a commit of receipts would."""
-    await connection.execute(PROBE, spool)
+    await connection.fetchval(HOLD, spool)
 
 
 async def is_in(connection: Connection, key: UUID, feed: Feed) -> bool:
-    """Whether the group of that key was committed."""
+    """Whether the ledger has that key: then the group that was spooled under it is in."""
     return bool(await connection.fetchval(IS_IN, key, feed))
 
 

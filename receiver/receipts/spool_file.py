@@ -35,6 +35,7 @@ MEASURE = "select count(*), coalesce(sum(length(body) + length(headers)), 0) fro
 OLDEST = "select received_at from arrival where seq > ? order by seq limit 1"
 LAST = "select max(seq) from sqlite_sequence where name = 'arrival'"
 LAST_THERE = "select max(seq) from arrival"
+NEXT = "select min(seq) from arrival where seq > ?"
 TABLES = "select count(*) from sqlite_master"
 INSTALLATION = "select installation from origin"
 ORIGIN = "insert into origin (installation) values (?)"
@@ -42,7 +43,7 @@ ORIGIN = "insert into origin (installation) values (?)"
 UNBORN = ".unborn"
 MOST_BODIES, MOST_BYTES = 256, 2 * 1024 * 1024  # of units that drain together: a group's worth
 ROW_BYTES = 128  # a row's keys and numbers, about
-MOST_LOST = 1_000_000  # rows in a row that can't be read before the rest of a damaged file is given up
+MOST_LOST = 1_000_000  # rows in a row that are not found in a damaged file before SQLite is asked for the next
 SHRINK_PAGES = 1024  # an empty file of more pages than this gives its room back
 # What SQLite says of a file that is not whole: malformed, no database.
 DAMAGED = (11, 26)
@@ -213,20 +214,22 @@ class SpoolFile:
         self.oldest = None if row is None else EPOCH + timedelta(microseconds=row[0])
 
     def _read(self) -> Unit | None:
-        """The oldest unit; with those behind it that were spooled apart from it only because they came later."""
+        """The oldest group; with those behind it that were spooled apart from it only because they came later."""
         arrivals: list[Arrival] = []
-        seq, first, key, alone = 0, b"", b"", False
+        numbers: list[int] = []
+        first, key, alone = b"", b"", False
         for row in self._db.execute(FROM, (self._after,)):
-            begins = row[1] != key  # never in the middle of a unit: its rest would be taken for drained
+            begins = row[1] != key  # never in the middle of a group: its key stands for all of it
             if arrivals and begins and (alone or row[8] or len(arrivals) >= MOST_BODIES or self._is_large(arrivals)):
                 break
-            seq, key, alone = row[0], row[1], bool(row[8])
+            key, alone = row[1], bool(row[8])
             first = first or key
+            numbers.append(row[0])
             arrivals.append(arrival_of(row))
         if not arrivals:
             self.bodies, self.bytes, self.oldest = 0, 0, None
             return None
-        return Unit(seq, UUID(bytes=first), arrivals)
+        return Unit(numbers[-1], UUID(bytes=first), arrivals, numbers, first == key)
 
     @staticmethod
     def _is_large(arrivals: Sequence[Arrival]) -> bool:
@@ -234,11 +237,15 @@ class SpoolFile:
 
     def _salvage(self) -> Unit | None:
         arrivals: list[Arrival] = []
+        numbers: list[int] = []
         key = b""
         if self._last < 0:
-            self._last = self._last_seq()
-        seq = self._after
+            self._last = self._number(LAST, ()) or self._number(LAST_THERE, ())
+        seq = seen = self._after
         while seq < self._last:
+            if seq - seen >= MOST_LOST:  # drained and deleted long ago, or beyond reading
+                seq = seen = (self._number(NEXT, (seq,)) or self._last + 1) - 1
+                continue
             try:
                 row = self._db.execute(ONE, (seq + 1,)).fetchone()
                 arrival = None if row is None else arrival_of(row)
@@ -248,24 +255,22 @@ class SpoolFile:
             if arrival is not None:
                 if arrivals and row[1] != key:
                     break
-                key = row[1]
+                key, seen = row[1], row[0]
+                numbers.append(row[0])
                 arrivals.append(arrival)
             seq += 1
         if not arrivals:
             self._after, self.bodies, self.bytes, self.oldest = seq, 0, 0, None
             return None
         self.oldest = arrivals[0].received_at
-        return Unit(seq, UUID(bytes=key), arrivals)
+        return Unit(seq, UUID(bytes=key), arrivals, numbers, True)
 
-    def _last_seq(self) -> int:
-        for statement in (LAST, LAST_THERE):
-            try:
-                row = self._db.execute(statement).fetchone()
-            except sqlite3.DatabaseError:
-                continue
-            if row and isinstance(row[0], int):
-                return min(row[0], self._after + MOST_LOST)
-        return 0
+    def _number(self, statement: str, parameters: tuple[int, ...]) -> int:
+        try:
+            row = self._db.execute(statement, parameters).fetchone()
+        except sqlite3.DatabaseError:
+            return 0
+        return int(row[0]) if row and isinstance(row[0], int) else 0
 
     def _shrink(self) -> None:
         if self._db.execute("pragma page_count").fetchone()[0] > SHRINK_PAGES:

@@ -26,6 +26,7 @@ from tests.support import SECRET, Database
 INSTALLATION = installation_of(SECRET)
 MOST = 64 * 1024 * 1024
 CAME = datetime(2026, 3, 1, 12, tzinfo=UTC)
+RECEIPTS, COMMIT = b"deliveryInfo", b"COMMIT;"  # what stands on the wire
 
 
 def delivered(number: int, **more: str) -> bytes:
@@ -50,7 +51,7 @@ class Way:
         self._name = database.name
         self._port = 0
         self._is_cut = False
-        self._withholds = False
+        self._withholds: bytes | None = None
         self.withheld = 0
         """Answers that were kept back."""
         self._flows = asyncio.Event()
@@ -68,16 +69,16 @@ class Way:
             link.cancel()
 
     def mend(self) -> None:
-        self._is_cut = self._withholds = False
+        self._is_cut, self._withholds = False, None
         self._flows.set()
 
     def freeze(self) -> None:
         """Not a byte passes."""
         self._flows.clear()
 
-    def withhold(self) -> None:
-        """The next answer to receipts does not come back, nor anything behind it on its connection."""
-        self._withholds = True
+    def withhold(self, what: bytes = RECEIPTS) -> None:
+        """The next answer to `what` does not come back, nor anything behind it on its connection."""
+        self._withholds = what
 
     async def _take(self, near: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -103,9 +104,9 @@ class Way:
     ) -> None:
         while chunk := await reader.read(65536):
             await self._flows.wait()
-            if up and self._withholds and b"deliveryInfo" in chunk:
+            if up and self._withholds and self._withholds in chunk:
                 held[0] = True
-                self._withholds = False
+                self._withholds = None
             if not up and held[0]:
                 self.withheld += 1
                 continue

@@ -14,7 +14,7 @@ import pytest
 
 from receiver.ids import new_id
 from receiver.receipts import spool as spool_module
-from receiver.receipts import spool_folder
+from receiver.receipts import spool_file, spool_folder
 from receiver.receipts.arrival import Arrival
 from receiver.receipts.spool import NotSpooled, Spool
 from receiver.receipts.spool_held import installation_of
@@ -317,10 +317,11 @@ def no_database(file: Path) -> None:
     file.write_bytes(b"this is no database" * 1000)
 
 
-def bytes_changed(file: Path) -> None:
+def bytes_changed(file: Path, body: bytes = b"spool-20") -> None:
     """In a body, where SQLite does not look."""
     raw = file.read_bytes()
-    file.write_bytes(raw.replace(b"spool-20", b"spool-99"))
+    assert body in raw
+    file.write_bytes(raw.replace(body, b"spool-99"))
 
 
 @pytest.mark.parametrize(
@@ -351,6 +352,23 @@ def test_a_damaged_file_is_set_aside_and_what_can_be_read_is_kept(
     with_spool(folder, work)
     assert len(spool_folder.set_aside(folder)) == 1
     assert spool_folder.files(folder) == []
+
+
+def test_of_a_damaged_file_all_that_can_be_read_comes_out_behind_however_many_that_are_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool_file, "MOST_LOST", 10)
+    folder = tmp_path / "spool"
+    left_behind(folder, *([arrival(n)] for n in range(1, 100)))
+    with contextlib.closing(sqlite3.connect(the_file(folder), isolation_level=None)) as database:
+        database.execute("delete from arrival where seq <= 30 or seq between 50 and 65")
+    bytes_changed(the_file(folder), b"spool-40")
+
+    async def work(spool: Spool) -> None:
+        assert await emptied(spool) == bodies(*range(31, 40), *range(41, 50), *range(66, 100))
+
+    with_spool(folder, work)
+    assert len(spool_folder.set_aside(folder)) == 1
 
 
 def test_a_torn_log_costs_what_was_torn_and_no_start(tmp_path: Path) -> None:
