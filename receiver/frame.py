@@ -9,8 +9,8 @@ from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from receiver import metrics
+from receiver.at_once import Answer, first_of
 from receiver.openapi import Header, Operation
-from receiver.short_way import Answer, first_of
 
 
 class Readiness(msgspec.Struct):
@@ -147,7 +147,7 @@ class ByPort:
         await self._of(scope)(scope, receive, send)
 
     def at_once(self, scope: Scope, body: bytes, answer: Answer) -> bool:
-        """Whether the application behind the port takes it; see short_way.AtOnce."""
+        """Whether the application behind the port takes it; see at_once.AtOnce."""
         first = self._first.get(self._of(scope))
         return first is not None and first.at_once(scope, body, answer)
 

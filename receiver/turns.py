@@ -7,7 +7,8 @@ A commit under way must not wait so long for each of its steps, or the answer is
 import asyncio
 from collections import deque
 
-from receiver.short_way import AtOnce, ShortWay
+from receiver.at_once import AtOnce
+from receiver.short_way import ShortWay
 
 MOST = 128  # requests a turn: 20 ms of work
 

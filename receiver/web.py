@@ -16,7 +16,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from receiver.short_way import Answer, first_of
+from receiver.at_once import Answer, first_of
 
 log = logging.getLogger("receiver.web")
 
@@ -149,7 +149,7 @@ class Ahead:
             await self._app(scope, receive, send)
 
     def at_once(self, scope: Scope, body: bytes, answer: Answer) -> bool:
-        """Whether the endpoint takes it; see short_way.AtOnce."""
+        """Whether the endpoint takes it; see at_once.AtOnce."""
         return (
             self._first is not None
             and scope["path"].startswith(self._prefix)

@@ -18,8 +18,9 @@ from typing import Any, Protocol
 
 import uvicorn
 
+from receiver.at_once import first_of
 from receiver.errors import ReceiverError, SettingsError
-from receiver.short_way import ShortWay, first_of
+from receiver.short_way import ShortWay
 from receiver.stopping import Stopping
 from receiver.turns import in_turn
 

@@ -9,7 +9,8 @@ import pytest
 import uvloop
 from starlette.types import Receive, Scope, Send
 
-from receiver.short_way import Answer, ShortWay, said
+from receiver.at_once import Answer, said
+from receiver.short_way import ShortWay
 from receiver.workers import IDLE_SECONDS, Server, listen, server_for
 
 START = {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"4"), (b"x-way", b"any")]}

@@ -17,6 +17,7 @@ MOST_LINES = 300
 GROUND = {"__init__", "environment", "errors", "ids", "logs", "metrics", "settings", "targets", "tenant_settings"} | {
     "aside",
     "asked_time",
+    "at_once",
     "client",
     "document",
     "failure_settings",

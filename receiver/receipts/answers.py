@@ -8,7 +8,7 @@ from typing import Any
 
 from prometheus_client import Counter
 
-from receiver import metrics, short_way
+from receiver import at_once, metrics
 from receiver.access.signatures import Refusal, Signed
 from receiver.platform.retries import tells_again
 
@@ -33,7 +33,7 @@ STORED = _answer(200, b"")  # the server would hand a text to the kernel in a ca
 READY = _answer(200, b"ready\n")
 TOO_LARGE = _answer(413, b"the body is over the limit\n", (b"connection", b"close"))
 NOT_NOW = _answer(503, b"not stored: tell it again\n", (b"retry-after", RETRY_SECONDS))
-SAID = {200: short_way.said(*STORED), 503: short_way.said(*NOT_NOW)}
+SAID = {200: at_once.said(*STORED), 503: at_once.said(*NOT_NOW)}
 REFUSED = {
     Refusal.ADDRESS: _answer(401, b"this address is not one of ours: ask for it with `receiver notify-url`\n"),
     Refusal.HEADER: _answer(401, b"the required header is missing or wrong\n"),
@@ -47,7 +47,7 @@ class Waiting:
 
     __slots__ = ("_answer", "_is_done")
 
-    def __init__(self, answer: short_way.Answer) -> None:
+    def __init__(self, answer: at_once.Answer) -> None:
         self._answer, self._is_done = answer, False
 
     def done(self) -> bool:
@@ -62,7 +62,7 @@ class Waiting:
         """It is not."""
         self._end(503, SAID[503])
 
-    def _end(self, status: int, answer: short_way.Said) -> None:
+    def _end(self, status: int, answer: at_once.Said) -> None:
         self._is_done = True
         answers_with(status).inc()
         try:

@@ -15,7 +15,7 @@ from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from receiver import short_way
+from receiver import at_once
 from receiver.access.refusals import Refusals
 from receiver.access.signatures import Refusal
 from receiver.access.tenants import AtTheDoor
@@ -99,10 +99,10 @@ class NotifyDoor:
         await send(answer[0])
         await send(answer[1] if scope["method"] != "HEAD" else {"type": "http.response.body", "body": b""})
 
-    def at_once(self, scope: Scope, body: bytes, answer: short_way.Answer) -> bool:
+    def at_once(self, scope: Scope, body: bytes, answer: at_once.Answer) -> bool:
         """Takes a receipt in which nothing is unusual, and answers when it is durable, or could not be made so.
 
-        All else is left to the endpoint, what is refused and what fails here, too; see short_way.AtOnce.
+        All else is left to the endpoint, what is refused and what fails here, too; see at_once.AtOnce.
         """
         try:
             token = self._tokens.read(scope["path_params"].get("token", "").strip("/"))
