@@ -162,7 +162,8 @@ def _tell(report: Report) -> None:
     if erased.left:
         typer.echo(f"left: {erased.left} messages came in meanwhile; run it again", err=True)
     if left.bodies:
-        typer.echo(f"left: {left.bodies} receipts wait in the spool: let them drain (`receiver spool drain`), then run it again", err=True)
+        cure = "let them drain (`receiver spool drain`), then run it again"
+        typer.echo(f"left: {left.bodies} receipts wait in the spool: {cure}", err=True)
     if left.unreadable:
         what = f"{left.unreadable} spool files, or their folder, can't be read whole"
         typer.echo(f"left: {what}; run it as the receiver's user, or look at them by hand", err=True)

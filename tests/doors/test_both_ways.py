@@ -78,7 +78,7 @@ def told_in_pieces(receiver: Receiver, tenant: str, raw: bytes, *headers: str) -
         head = head.replace(b"content-length: 0", b"content-length: %d" % len(raw))
         connection.sendall(head + b"\r\nexpect: 100-continue\r\n\r\n")
         first = b""
-        while not first.endswith(b"\r\n\r\n"):
+        while b"\r\n\r\n" not in first:
             first += connection.recv(65536)
         if not first.startswith(CONTINUE):
             return answer_of(connection, first)[0]
