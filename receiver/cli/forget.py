@@ -1,5 +1,6 @@
 """`receiver forget`: erases one person, and says what could not be erased yet."""
 
+import asyncio
 import contextlib
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -12,10 +13,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from receiver.cli.of_tenant import load_tenant
-from receiver.cli.opening import database, run
+from receiver.cli.opening import database, run, secret_of
+from receiver.cli.spool import drain_orphans
 from receiver.database.migrate import require_schema
 from receiver.database.pool import Connection, connect
-from receiver.errors import SettingsError
+from receiver.errors import ReceiverError, SettingsError
 from receiver.ids import TenantId
 from receiver.receipts import spool_folder
 from receiver.receipts.spool_file import SpoolFile
@@ -26,6 +28,8 @@ from receiver.upkeep.person import Person, is_in, person_of
 
 STATEMENT_MILLISECONDS = "600000"  # one look through all keys; what erases takes milliseconds
 INCOMPLETE = 1
+LIVING_SECONDS = 5.0  # for processes that live to drain what they have
+LOOK_SECONDS = 0.2
 
 
 class Spooled(msgspec.Struct):
@@ -67,6 +71,8 @@ def forget(
         try:
             await require_schema(connection)
             number = await _number(connection, settings, tenant)
+            if not dry_run:
+                await _bring_in(settings, dsn, person)
             found = await look(connection, person, number)
             if dry_run or not (yes or _confirmed(found)):
                 return Report(False, True, found, Forgotten(), spooled(settings.spool, person))
@@ -92,6 +98,23 @@ async def _number(connection: Connection, settings: Settings, name: str | None) 
     if name is None:
         return None
     return (await load_tenant(connection, settings, name))[1]
+
+
+async def _bring_in(settings: Settings, dsn: str, person: Person) -> None:
+    """Drains what names the person in the spool, for it is erased in the database alone: what dead processes left here,
+    and what living ones have by their own hands, for which it waits a little.
+    """
+    folder = settings.spool
+    if folder is None or not spooled(folder, person).bodies:
+        return
+    try:
+        await drain_orphans(settings, folder, dsn, secret_of(settings), quiet=True)
+    except ReceiverError:  # no secret, or a file that can't be read: what is left is counted and told
+        return
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(LIVING_SECONDS):
+            while spooled(folder, person).bodies:  # noqa: ASYNC110 - other processes drain, and tell nobody
+                await asyncio.sleep(LOOK_SECONDS)
 
 
 def spooled(folder: Path | None, person: Person) -> Spooled:

@@ -82,7 +82,7 @@ def drain(as_json: Json = False) -> None:
     folder = _folder(settings)
     secret = secret_of(settings)
     with database(settings) as dsn:
-        drained, left, warnings = run(_drain(settings, folder, dsn, secret, quiet=as_json))
+        drained, left, warnings = run(drain_orphans(settings, folder, dsn, secret, quiet=as_json))
     if as_json:
         answer = {"drained": drained, "held_by_others": left, "warnings": warnings}
         typer.echo(msgspec.json.encode(answer).decode())
@@ -94,9 +94,13 @@ def drain(as_json: Json = False) -> None:
         typer.echo(warning, err=True)
 
 
-async def _drain(
+async def drain_orphans(
     settings: Settings, folder: Path, dsn: str, secret: str, *, quiet: bool
 ) -> tuple[int, dict[str, str], list[str]]:
+    """Brings in what dead processes left. Bodies drained, who holds the other files, and warnings.
+
+    Raises ReceiverError when it can't go on.
+    """
     secrets = [one for one in (secret, settings.secret_previous) if one]
     spool = Spool(folder, settings.spool_mb * 1024 * 1024, [installation_of(one) for one in secrets])
     pool = await open_pool(dsn, "spool", 2, writer=True)

@@ -1,6 +1,7 @@
 """`receiver forget`: of one person nothing is left in any column of any table; what counts stays as it was."""
 
 import asyncio
+import contextlib
 import json
 import os
 import subprocess
@@ -17,6 +18,7 @@ from receiver.messages.lattice import Channel
 from receiver.platform.apis import Api
 from receiver.receipts.arrival import Arrival
 from receiver.receipts.spool_file import SpoolFile
+from receiver.receipts.spool_held import installation_of
 from receiver.sending import outbox
 from receiver.sending.request import Asked, Request
 from receiver.upkeep import forgetter, forgetting
@@ -24,7 +26,7 @@ from receiver.upkeep.person import person_of
 from tests.cli.test_commands import command
 from tests.receipts.quarantining import put
 from tests.receipts.tellings import assert_books_balance
-from tests.support import Database, now
+from tests.support import SECRET, Database, now
 from tests.upkeep.people import body, places, populate, send, tell
 
 NUMBER, OTHER = "447700900001", "447700900002"
@@ -269,6 +271,21 @@ def test_the_spool_keeps_it_from_being_called_complete(database: Database, tmp_p
     assert file.next_unit() is None
     assert forget(database, SPOOL=str(tmp_path))["complete"] is True
     file.close()
+
+
+def test_what_a_dead_process_left_in_the_spool_is_brought_in_and_erased(database: Database, tmp_path: Path) -> None:
+    """The state that it tells is kept, as of any receipt; the person is not."""
+    database.tenant()
+    with contextlib.closing(SpoolFile.create(tmp_path / f"{new_id()}.spool", installation_of(SECRET))) as file:
+        for name in ("one", "two"):
+            file.append(new_id(), [Arrival("default", None, now(), body(NUMBER, name))], apart=False)
+    before = forget(database, "--dry-run", SPOOL=str(tmp_path), SECRET=SECRET)
+    assert (before["spooled"], before["found"]["messages"]) == ({"bodies": 2, "unreadable": 0}, 0)
+    told = forget(database, SPOOL=str(tmp_path), SECRET=SECRET)
+    assert (told["code"], told["complete"], told["spooled"]["bodies"]) == (0, True, 0)
+    assert told["erased"]["messages"] == 2
+    assert database.value("select count(*) from receipt") == 2
+    work_on(database, _nowhere)
 
 
 def test_a_spool_that_can_not_be_looked_into_is_not_called_empty(tmp_path: Path) -> None:
