@@ -36,14 +36,14 @@ SHORT = Form(
         "accepting --rounds 2 --seconds 1",
         "dispatch --calls 1200",
         "dispatch --entries 1000 --calls 12",
-        "to_the_door --quiet 150 --busy 1000",
+        "to_the_door --quiet 100 --busy 600",
     ),
-    ingest=(2.0, 3),
+    ingest=(2.0, 2),
     latency=12.0,
-    pressure=30.0,
+    pressure=20.0,
     millions=(0.1,),
     growth=(2.0, 1),
-    readers=(100_000, 3.0, 3),
+    readers=(100_000, 2.0, 2),
 )
 FULL = Form(
     ("accepting", "dispatch", "dispatch --entries 1000 --calls 30", "to_the_door"),
