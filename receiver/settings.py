@@ -106,8 +106,8 @@ class Settings:
     ledger_check_hours: int = 24
     """0: off."""
     probe_seconds: int = 0
-    drain_seconds: int = 2
     """0: off."""
+    drain_seconds: int = 2
     notify_port: int | None = None
     notify_host: str = ""
     reuse_port: bool = False
@@ -176,8 +176,8 @@ def read_settings(environment: Mapping[str, str] = os.environ, *, serving: bool 
         quarantine_days=reader.whole("QUARANTINE_DAYS", 1, 3650),
         quarantine_mb=reader.whole("QUARANTINE_MB", 16, 65_536),
         log_level=log_level,
-        roles=_roles(reader),
-        spool=_spool(reader),
+        roles=(roles := _roles(reader)),
+        spool=_spool(reader, needed=serving and "notify" in roles),
         spool_mb=reader.whole("SPOOL_MB", 16, 1024 * 1024),
         import_mb=reader.whole("IMPORT_MB", 1, 1024 * 1024),
         ledger_check_hours=reader.whole("LEDGER_CHECK_HOURS", 0, 24 * 365),
@@ -203,7 +203,9 @@ def read_settings(environment: Mapping[str, str] = os.environ, *, serving: bool 
         reader.problems.append("RECEIVER_NOTIFY_PORT is RECEIVER_PORT: it takes a port of its own")
     if settings.quarantine_mb * 1024 * 1024 < 4 * settings.max_body:
         reader.problems.append("RECEIVER_QUARANTINE_MB is too small: it takes four bodies of RECEIVER_MAX_BODY or more")
-    if settings.spool and settings.spool_mb * 1024 * 1024 < 2 * settings.max_body:  # such a body could never wait there
+    if (
+        serving and settings.spool and settings.spool_mb * 1024 * 1024 < 2 * settings.max_body
+    ):  # such a body could never wait there
         reader.problems.append("RECEIVER_SPOOL_MB is too small: it takes two bodies of RECEIVER_MAX_BODY or more")
     if reader.problems:
         raise SettingsError(reader.problems)
@@ -231,8 +233,8 @@ def _origins(reader: Reader) -> tuple[str, ...]:
     return tuple(dict.fromkeys(origins))
 
 
-def _spool(reader: Reader) -> Path | None:
-    """SPOOL: beside an embedded Postgres, else where systemd or the user keeps state; None for off."""
+def _spool(reader: Reader, *, needed: bool) -> Path | None:
+    """SPOOL: beside an embedded Postgres, else where systemd or the user keeps state; None for off, and for nowhere."""
     if (reader.text("SPOOL") or "").lower() == "off":
         return None
     if path := _path(reader, "SPOOL"):
@@ -245,7 +247,8 @@ def _spool(reader: Reader) -> Path | None:
     try:
         return Path(state).expanduser().absolute() / "receiver" / "spool"
     except RuntimeError:  # a user without a home folder: without a spool only if somebody wants it so
-        reader.problems.append("RECEIVER_SPOOL is missing, and there is no home folder to put it in: say where, or off")
+        if needed:
+            reader.problems.append("RECEIVER_SPOOL is missing, and there is no home folder for it: say where, or off")
         return None
 
 

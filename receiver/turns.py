@@ -42,12 +42,14 @@ class Turns:
         """The next turn: those who wait come first."""
         self._is_counting = False
         self._left = MOST
-        while self._waiting and self._left:
-            self._left -= 1
-            connection, data = self._waiting.popleft()
-            connection.hear(data)
-        if self._left < MOST:
-            self._count()
+        try:
+            while self._waiting and self._left:
+                self._left -= 1
+                connection, data = self._waiting.popleft()
+                connection.hear(data)
+        finally:  # whatever one of them does, the others have their turns
+            if self._left < MOST:
+                self._count()
 
 
 class _InTurn(ShortWay):

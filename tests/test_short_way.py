@@ -136,6 +136,11 @@ def test_what_is_unusual_goes_the_long_way_and_keeps_its_body(pieces: list[bytes
     assert len(app.short) + len(app.long) == 1
 
 
+def has_had(app: TwoWays, number: int) -> bool:
+    """Whether so many requests have gone either way."""
+    return len(app.waiting) + len(app.short) + len(app.long) >= number
+
+
 def has_begun(app: TwoWays) -> bool:
     """Whether the head of a request has been read."""
     return any(isinstance(one, ShortWay) and one.is_answering for one in app.server.server_state.connections)
@@ -156,13 +161,98 @@ def test_a_pipeline_is_answered_in_its_order() -> None:
     assert app.long == [("/long/2", b"b"), ("/short/3", b"c")]
 
 
-def test_rubbish_behind_a_request_ends_the_connection_as_ever() -> None:
+RUBBISH = b"}\x00rubbish\r\n\r\n"
+
+
+@pytest.mark.parametrize("way", ["short", "long"])
+def test_rubbish_behind_a_request_does_not_cost_it_its_answer(way: str) -> None:
+    """A 400 would be taken for the answer to a receipt that is stored, and that is never told again."""
+
     async def work(app: TwoWays, connect: Callable[[], Awaitable[Streams]]) -> None:
         reader, writer = await connect()
-        writer.write(post("/short") + b"\x00rubbish\r\n\r\n")
+        writer.write(post(f"/{way}") + RUBBISH)
+        assert await reader.read() == CLOSING
+
+    app = served(work)
+    assert [body for _, body in getattr(app, way)] == [b"hi"]
+
+
+def test_rubbish_while_a_request_waits_does_not_cost_it_its_answer() -> None:
+    async def work(app: TwoWays, connect: Callable[[], Awaitable[Streams]]) -> None:
+        app.waits = True
+        reader, writer = await connect()
+        writer.write(post("/short"))
+        await until(lambda: app.waiting)
+        writer.write(RUBBISH)
+        await until(lambda: not connection_of(app).cycle.keep_alive)
+        app.waiting[0](said(START, BODY))
+        assert await reader.read() == CLOSING
+
+    served(work)
+
+
+def connection_of(app: TwoWays) -> ShortWay:
+    (connection,) = app.server.server_state.connections
+    assert isinstance(connection, ShortWay)
+    return connection
+
+
+def test_rubbish_alone_is_a_bad_request() -> None:
+    async def work(app: TwoWays, connect: Callable[[], Awaitable[Streams]]) -> None:
+        reader, writer = await connect()
+        writer.write(b"\x00rubbish\r\n\r\n")
         assert (await reader.read()).startswith(b"HTTP/1.1 400 ")
 
-    assert served(work).short == [], "nothing is taken for whom no answer can reach"
+    app = served(work)
+    assert not app.short + app.long
+
+
+def test_a_flood_of_pipelined_requests_is_read_no_faster_than_it_is_answered() -> None:
+    """uvicorn lets in another 256 KB with each answer: 700 MB in three seconds, from one connection."""
+
+    async def work(app: TwoWays, connect: Callable[[], Awaitable[Streams]]) -> None:
+        app.waits = True
+        _, writer = await connect()
+        flood = asyncio.create_task(pour(writer))
+        most = 0
+        for answered in range(200):
+            await until(partial(has_had, app, answered + 1))
+            most = max(most, len(connection_of(app).pipeline))
+            for answer in app.waiting:
+                answer(said(START, BODY))
+            app.waiting.clear()
+        flood.cancel()
+        assert 0 < most < 20_000, "about one segment of them"
+        writer.transport.abort()
+
+    async def pour(writer: asyncio.StreamWriter) -> None:
+        while True:
+            writer.write(post("/short/flood", b"") * 1000)
+            await writer.drain()
+
+    served(work)
+
+
+def test_an_idle_connection_keeps_no_body() -> None:
+    async def work(app: TwoWays, connect: Callable[[], Awaitable[Streams]]) -> None:
+        reader, writer = await connect()
+        writer.write(post("/short", b"h" * 5_000))
+        assert await reader.readexactly(len(DONE)) == DONE
+        assert not connection_of(app).cycle.body
+
+    served(work)
+
+
+def test_who_aborts_a_pipeline_leaves_no_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    async def work(app: TwoWays, connect: Callable[[], Awaitable[Streams]]) -> None:
+        for number in range(50):
+            _, writer = await connect()
+            writer.write(post(f"/long/{number}") * 40)
+            await until(partial(has_had, app, 2 * number + 1))
+            writer.transport.abort()
+
+    served(work)
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 def test_one_connection_serves_many(caplog: pytest.LogCaptureFixture) -> None:

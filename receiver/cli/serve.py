@@ -20,6 +20,7 @@ from receiver.workers import listen, run_beside, server_for, tls_context
 
 log = logging.getLogger("receiver.process")
 
+REQUEST_SECONDS = 10  # of the 20 that an end may take: for requests under way, and before them for balancers
 YOUNG_OBJECTS = 20_000  # some groups of 256 receipts, and what the answers to them need
 
 Roles = Annotated[
@@ -84,7 +85,7 @@ async def _serve(
                 house.drain()
                 last.begin(0 if stopping.signals else 1, at_once=stopping.at_once.is_set())
 
-            server = server_for(house.served, tls=tls)
+            server = server_for(house.served, REQUEST_SECONDS - settings.drain_seconds, tls)
             workers = [*watch(settings), *house.workers]
             for one in bound:
                 host, port = one.getsockname()[:2]
