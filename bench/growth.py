@@ -29,8 +29,8 @@ from tests.support import Database, receiver_process
 
 OF_EMPTY, LOOK_UP, PAGE, SCRAPE = 0.75, 3.0, 20.0, 20.0  # times, and milliseconds
 BYTES, SPARE = 3_400, 8e9  # of disk: a message with its receipts; the write-ahead log and what is told meanwhile
-# What background duties count whole meanwhile, of which ingest knows nothing: what is awaited (every 20 seconds, a million
-# at most) and the ledger against the receipts (once a day, and first when the process has started).
+# What background duties count whole meanwhile, of which ingest knows nothing: what is awaited (every 20 seconds, a
+# million at most) and the ledger against the receipts (once a day, and first when the process has started).
 COUNTED = ("awaited", "intake_", "push_count")
 NOTHING = partial(int)
 TOLD_LATE = 2.0  # seconds after which Postgres's counters say what busy connections did
