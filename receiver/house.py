@@ -17,8 +17,9 @@ from receiver.frame import Readiness
 from receiver.platform.credentials import can_send, messaging_api_of
 from receiver.probe.prober import Prober
 from receiver.receipts.breaker import Breaker
-from receiver.receipts.intake import Intake, NotDurable
+from receiver.receipts.intake import Intake
 from receiver.receipts.spool import Spool
+from receiver.receipts.waiting import NotDurable
 from receiver.sending.dispatcher import Dispatcher
 from receiver.settings import Settings
 from receiver.upkeep.gate import Behind, Gate

@@ -18,8 +18,9 @@ from receiver.messages.store import MOST_TRIES, may_try_again
 from receiver.messages.told import Feed, Reject, Told
 from receiver.receipts import drained, probed
 from receiver.receipts.arrival import Unit
+from receiver.receipts.borrowing import borrowed
 from receiver.receipts.breaker import Breaker
-from receiver.receipts.group import GROUP, AlreadyIn, Stored, borrowed, store_parts
+from receiver.receipts.group import GROUP, AlreadyIn, Stored, store_parts
 from receiver.receipts.receipt import Source, read
 from receiver.receipts.spool import Spool
 

@@ -3,11 +3,9 @@
 Whichever it is, there is one commit, and the group's key stands in the ledger if and only if it was done.
 """
 
-import asyncio
-import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from uuid import UUID
@@ -15,7 +13,7 @@ from uuid import UUID
 import asyncpg
 
 from receiver import metrics
-from receiver.database.pool import PASSING, Connection, Pool
+from receiver.database.pool import PASSING, Connection
 from receiver.ids import Digest, TenantId, new_id
 from receiver.messages.store import MERGED_MEANWHILE, MOST_TRIES, may_try_again
 from receiver.messages.told import Feed, Reject, Told
@@ -173,33 +171,3 @@ def is_the_receipts_fault(error: Exception) -> bool:
 def _state(error: Exception) -> str | None:
     state: str | None = getattr(error, "sqlstate", None)
     return state
-
-
-@contextlib.asynccontextmanager
-async def borrowed(pool: Pool, seconds: float) -> AsyncIterator[Connection]:
-    """A connection for at most so many seconds: then it is cut off, and whoever waits for it hears TimeoutError.
-
-    Cut off, not cancelled: cancelling asks a server that hangs. After any error it is not used again, so that after a
-    failover nobody speaks to the old server.
-    """
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + seconds
-    async with asyncio.timeout_at(deadline):
-        connection = await pool.acquire()
-    watch = loop.call_at(deadline, _cut_off, connection)
-    try:
-        yield connection
-    except BaseException as error:
-        _cut_off(connection)
-        if isinstance(error, Exception) and loop.time() >= deadline:
-            # whatever asyncpg calls it: between two statements it stumbles over what it has no more (AttributeError)
-            raise TimeoutError(f"no commit within {seconds:g} s") from error
-        raise
-    finally:
-        watch.cancel()
-        await pool.release(connection)
-
-
-def _cut_off(connection: Connection) -> None:
-    with contextlib.suppress(asyncpg.InterfaceError):  # the pool has it back already: it died before
-        connection.terminate()

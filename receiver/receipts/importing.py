@@ -19,9 +19,10 @@ from receiver.ids import TenantId, new_id
 from receiver.messages.store import MOST_TRIES, may_try_again
 from receiver.messages.told import Feed, Reject, Told
 from receiver.receipts import imports
+from receiver.receipts.borrowing import borrowed
 from receiver.receipts.export_file import NoExport, Splitter, form_of
 from receiver.receipts.exported import read_exported
-from receiver.receipts.group import GROUP, Stored, borrowed, store_parts
+from receiver.receipts.group import GROUP, Stored, store_parts
 from receiver.receipts.imports import Progress
 from receiver.receipts.pieces import Piece
 from receiver.receipts.receipt import Reading, Source, reject

@@ -9,7 +9,6 @@ import logging
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import Protocol
 from uuid import UUID
 
 import asyncpg
@@ -18,13 +17,15 @@ from receiver import metrics
 from receiver.access.tokens import PROBE
 from receiver.database.pool import NOT_THERE, Pool
 from receiver.ids import TenantId, new_id
-from receiver.messages.told import Feed, Told
+from receiver.messages.told import Feed
 from receiver.receipts import probed
 from receiver.receipts.arrival import Arrival
+from receiver.receipts.borrowing import Kept
 from receiver.receipts.breaker import Breaker
-from receiver.receipts.group import GROUP, AlreadyIn, borrowed, store
+from receiver.receipts.group import GROUP, AlreadyIn, Stored, store
 from receiver.receipts.receipt import Reading
 from receiver.receipts.spool import NotSpooled, Spool
+from receiver.receipts.waiting import Full, Item, NotDurable, Waiter, answer, tell_again
 
 log = logging.getLogger("receiver.intake")
 
@@ -36,42 +37,11 @@ MARK_SECONDS = 1.0  # for a probe: then it goes to the spool
 LONGEST_WAIT = 5.0  # seconds in the queue: then to the spool, so that commit after slow commit adds up to no 10 s
 MOST_SECONDS = 4.0  # that the last one who waits will wait, as things go: a group more, and one spooled, is under 10 s
 LATEST = 0.2  # of the pace: what the last group adds to what is known of those before
-
-
-class NotDurable(Exception):
-    """The receipts could not be made durable now: the platform must tell them again."""
-
-
-class Full(NotDurable):
-    """Too many receipts wait already."""
+IDLE_SECONDS = 1.0  # without a receipt: then the connection is the pool's again
 
 
 # Ends a group and not the worker: it is spooled or told again, and by then the database may be back.
 NOT_NOW = (asyncpg.PostgresError, NotDurable, *NOT_THERE)
-
-
-class Waiter(Protocol):
-    """Who waits for a body to be durable, as a future does: an exception says that it is not."""
-
-    def done(self) -> bool: ...
-
-    def set_result(self, result: None, /) -> None: ...
-
-    def set_exception(self, exception: BaseException, /) -> None: ...
-
-
-class _Item:
-    """One body on its way: as it came, what was read in it (None: nobody could yet), and who waits for it."""
-
-    __slots__ = ("arrival", "bytes", "done", "reading", "since", "size")
-
-    def __init__(self, arrival: Arrival, reading: Reading | None, done: Waiter, since: float) -> None:
-        self.arrival, self.reading, self.done, self.since = arrival, reading, done, since
-        if reading is None or (len(reading.receipts) == 1 and not reading.rejects) or arrival.tenant == PROBE:
-            self.size, self.bytes = 1, len(arrival.body)
-        else:
-            self.size = len(reading.receipts) + len(reading.rejects)
-            self.bytes = sum(len(r.raw) for r in reading.receipts) + sum(len(r.body) for r in reading.rejects)
 
 
 class Intake:
@@ -90,9 +60,9 @@ class Intake:
         spool: Spool | None = None,
         breaker: Breaker | None = None,
     ) -> None:
-        self._pool, self._tenants, self._feed, self._capacity = pool, tenants, feed, capacity
+        self._connection, self._tenants, self._feed, self._capacity = Kept(pool), tenants, feed, capacity
         self._spool, self._breaker = spool, breaker
-        self._waiting: deque[_Item] = deque()
+        self._waiting: deque[Item] = deque()
         self._size = 0
         self._bytes = 0
         self._pace = 0.0  # seconds a group, of late
@@ -125,7 +95,7 @@ class Intake:
 
     def put(self, arrival: Arrival, reading: Reading | None, waiter: Waiter, since: float | None = None) -> None:
         """As `take`, and tells `waiter` in place of returning: never before this has returned. Raises Full."""
-        item = _Item(arrival, reading, waiter, since or asyncio.get_running_loop().time())
+        item = Item(arrival, reading, waiter, since or asyncio.get_running_loop().time())
         if self._closing or (self._waiting and self._is_too_much(item.size, item.bytes)):
             raise Full
         self._waiting.append(item)
@@ -149,6 +119,7 @@ class Intake:
             for item in self._waiting:
                 if not item.done.done():
                     item.done.set_exception(NotDurable("the intake has ended"))
+            await self._connection.give_back()
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -156,13 +127,12 @@ class Intake:
             if not self._waiting:
                 if self._closing:
                     return
-                self._wake.clear()
-                await self._wake.wait()
+                await self._anything()
                 continue
             group = self._next_group()
             began = time.monotonic()
             try:
-                await self._make_durable(group)
+                stored = await self._make_durable(group)
             except BaseException as error:
                 for item in group:
                     if not item.done.done():
@@ -170,20 +140,30 @@ class Intake:
                 if not isinstance(error, NOT_NOW):
                     raise
             else:
-                loop.call_soon(_answer, group)  # while the next group is on its way
+                loop.call_soon(self._tell, group, stored)  # while the next group is on its way
             self._pace += (time.monotonic() - began - self._pace) * LATEST
+
+    async def _anything(self) -> None:
+        """Returns when a receipt is there, or the end. The connection is kept for a while."""
+        self._wake.clear()
+        try:
+            async with asyncio.timeout(IDLE_SECONDS):
+                await self._wake.wait()
+        except TimeoutError:
+            await self._connection.give_back()
+            await self._wake.wait()
 
     async def close(self) -> None:
         """Takes nothing more; `run` returns when what waits is committed."""
         self._closing = True
         self._wake.set()
 
-    def _next_group(self) -> list[_Item]:
+    def _next_group(self) -> list[Item]:
         """What waits, up to a group's receipts and bytes; at least one body, whatever its size.
 
         Bodies that were read and bodies that were not have groups of their own.
         """
-        group: list[_Item] = []
+        group: list[Item] = []
         size = weight = 0
         unread = self._waiting[0].reading is None
         while self._waiting:
@@ -200,24 +180,34 @@ class Intake:
         metrics.WAITING.set(self._size)
         return group
 
-    async def _make_durable(self, group: list[_Item]) -> None:
-        """On return the group is in Postgres or in the spool. Raises one of NOT_NOW when neither could be done."""
+    def _tell(self, group: Sequence[Item], stored: Stored | None) -> None:
+        """Answers for these bodies, which are durable, and counts them."""
+        answer(group)
+        if stored is not None:
+            stored.count(self._feed, self._tenants)
+
+    async def _make_durable(self, group: list[Item]) -> Stored | None:
+        """On return the group is in Postgres (what of it is to be counted comes back) or in the spool.
+
+        Raises one of NOT_NOW when neither could be done.
+        """
         key = new_id()
         if group[0].reading is None or self.is_spooling or self._waited_too_long(group[0]):
             await self._to_spool(key, group)
-            return
+            return None
         probes = [item for item in group if item.arrival.tenant == PROBE]  # one a minute, among all the others
         if probes:
             group = [item for item in group if item.arrival.tenant != PROBE]
-        if group:
-            await self._commit_or_spool(key, group)
+        stored = await self._commit_or_spool(key, group) if group else None
         if probes:
-            _answer(group)
+            self._tell(group, stored)
             await self._mark(probes)
+            return None
+        return stored
 
-    async def _commit_or_spool(self, key: UUID, group: list[_Item]) -> None:
+    async def _commit_or_spool(self, key: UUID, group: list[Item]) -> Stored | None:
         try:
-            await self._commit(key, group)
+            stored = await self._commit(key, group)
         except NOT_NOW as error:
             self._tell_failure(error)
             if self._spool is None:
@@ -226,40 +216,41 @@ class Intake:
                 self._breaker.open()
             # It may be in all the same: in the spool it has the key that says so.
             await self._to_spool(key, group, apart=True)
-        else:
-            self._last_failure = None
-            if self._breaker is not None and self._breaker.is_shaky:
-                self._breaker.went_well()
+            return None
+        self._last_failure = None
+        if self._breaker is not None and self._breaker.is_shaky:
+            self._breaker.went_well()
+        return stored
 
-    async def _mark(self, probes: list[_Item]) -> None:
+    async def _mark(self, probes: list[Item]) -> None:
         """Marks the receiver's own probes. What goes wrong with them says nothing of receipts: no breaker hears it."""
         if not self.is_spooling:
             try:
-                async with borrowed(self._pool, MARK_SECONDS) as connection:
+                async with self._connection.borrowed(MARK_SECONDS) as connection:
                     await probed.arrived(connection, [item.arrival.body for item in probes])
                     return
             except NOT_NOW:  # the drain marks them
                 pass
         await self._to_spool(new_id(), probes)
 
-    def _waited_too_long(self, item: _Item) -> bool:
+    def _waited_too_long(self, item: Item) -> bool:
         waited = asyncio.get_running_loop().time() - item.since
         return waited > LONGEST_WAIT and self._spool is not None and self._spool.can_take()
 
-    async def _commit(self, key: UUID, group: list[_Item]) -> None:
+    async def _commit(self, key: UUID, group: list[Item]) -> Stored | None:
         readings = [item.reading for item in group if item.reading is not None]
         receipts = [receipt for reading in readings for receipt in reading.receipts]
         rejects = [reject for reading in readings for reject in reading.rejects]
         try:
-            async with borrowed(self._pool, COMMIT_SECONDS) as connection:
+            async with self._connection.borrowed(COMMIT_SECONDS) as connection:
                 stored = await store(connection, key, self._feed, receipts, rejects)
         except AlreadyIn:  # a first try was committed and its answer was lost on the way
-            return
-        stored.count(self._feed, self._tenants)
+            return None
         if stored.left:
-            _tell_again(group, stored.left)
+            tell_again(group, stored.left)
+        return stored
 
-    async def _to_spool(self, key: UUID, group: Sequence[_Item], *, apart: bool = False) -> None:
+    async def _to_spool(self, key: UUID, group: Sequence[Item], *, apart: bool = False) -> None:
         if self._spool is None:
             raise NotDurable("there is no spool")
         try:
@@ -273,18 +264,3 @@ class Intake:
         if self._last_failure is None:
             log.error("intake_not_durable", extra={"reason": reason})
         self._last_failure = reason
-
-
-def _answer(group: Sequence[_Item]) -> None:
-    """Tells their doors that these bodies are durable."""
-    for item in group:
-        if not item.done.done():  # its client may have gone
-            item.done.set_result(None)
-
-
-def _tell_again(group: Sequence[_Item], left: Sequence[Told]) -> None:
-    """The bodies of these receipts are told again; their other receipts will be duplicates."""
-    ids = {id(told) for told in left}
-    for item in group:
-        if item.reading is not None and any(id(told) in ids for told in item.reading.receipts) and not item.done.done():
-            item.done.set_exception(NotDurable("a receipt found no way in"))

@@ -34,9 +34,10 @@ from receiver.receipts.answers import (
     signed_as,
 )
 from receiver.receipts.arrival import Arrival
-from receiver.receipts.intake import Intake, NotDurable
+from receiver.receipts.intake import Intake
 from receiver.receipts.patience import Patience
 from receiver.receipts.receipt import Reading, Source, read
+from receiver.receipts.waiting import NotDurable
 
 log = logging.getLogger("receiver.notify")
 

@@ -13,9 +13,10 @@ from receiver.at_once import Said, first_of
 from receiver.frame import ByPort
 from receiver.ids import TenantId
 from receiver.receipts.arrival import Arrival
-from receiver.receipts.intake import Full, Intake, NotDurable, Waiter
+from receiver.receipts.intake import Intake
 from receiver.receipts.receipt import Reading
 from receiver.receipts.routes import READ_ASIDE, NotifyDoor
+from receiver.receipts.waiting import Full, NotDurable, Waiter
 from receiver.web import Ahead
 from tests.doors.telling import delivered
 from tests.support import SECRET

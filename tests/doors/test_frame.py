@@ -46,7 +46,7 @@ def test_a_tenant_without_a_platform_key_can_not_send_and_is_told_so(receiver: R
         body = {"deliverychannel": "sms", "channels": {"sms": {"text": "x"}}, "destination": [{"msisdn": ["1"]}]}
         answer = client.post("/v1/messages", json=body)
     assert (answer.status_code, answer.json()["code"]) == (422, "tenant_cannot_send")
-    background = {"walk", "duty"}  # what the duties write meanwhile
+    background = {"duty"}  # what the duties write meanwhile
     after = receiver.database.counts() | {table: before[table] for table in background & before.keys()}
     assert after == before | {"api_key": before["api_key"] + 1}
 

@@ -15,9 +15,10 @@ from receiver.access.tokens import PROBE, NotifyTokens
 from receiver.database.pool import lazy_pool
 from receiver.ids import new_id
 from receiver.receipts.arrival import Arrival
-from receiver.receipts.intake import Full, Intake
+from receiver.receipts.intake import Intake
 from receiver.receipts.probed import body_of
 from receiver.receipts.receipt import Reading
+from receiver.receipts.waiting import Full
 from tests.receipts.spooling import Running, Way, running
 from tests.support import SECRET, Database, Receiver, cloned, now, receiver_process
 

@@ -9,8 +9,9 @@ from receiver.database.pool import Pool, open_pool
 from receiver.ids import TenantId
 from receiver.receipts import intake
 from receiver.receipts.arrival import Arrival
-from receiver.receipts.intake import Full, Intake
+from receiver.receipts.intake import Intake
 from receiver.receipts.receipt import Reading, Source, read
+from receiver.receipts.waiting import Full, NotDurable
 from tests.receipts.tellings import RECEIVED, assert_books_balance, body
 from tests.support import Database
 
@@ -90,7 +91,7 @@ def test_a_good_receipt_that_finds_no_way_is_told_again_and_never_quarantined(da
         again = reading(delivered(99).replace(b"Delivered", b"Submitted"), tenant)
         taken = [taker.take(*arrived(again)), *(taker.take(*arrived(reading(delivered(n), tenant))) for n in range(3))]
         results = await asyncio.gather(*taken, return_exceptions=True)
-        assert isinstance(results[0], intake.NotDurable)
+        assert isinstance(results[0], NotDurable)
         async with pool.acquire() as connection:
             await connection.execute("update message_state set merged_into = null")
         await taker.take(*arrived(again))
@@ -129,7 +130,7 @@ def test_a_connection_that_dies_in_mid_commit_ends_its_group_and_not_the_worker(
                 try:
                     await taker.take(*arrived(reading(delivered(number), tenant)))
                     stored.add(number)
-                except intake.NotDurable:
+                except NotDurable:
                     await asyncio.sleep(0.01)
 
         async def kill() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from receiver.database.pool import connect
 from receiver.receipts import group, intake
+from receiver.receipts.waiting import NotDurable
 from tests.receipts.spooling import Running, Way, arrival, delivered, filled, running
 from tests.receipts.tellings import assert_books_balance
 from tests.support import Database
@@ -270,7 +271,7 @@ def test_when_neither_postgres_nor_the_spool_can_take_it_nobody_is_told_that_it_
         way.cut()
         house.spool._most_bytes = 0
         results = await asyncio.gather(*(house.take(n) for n in range(20)), return_exceptions=True)
-        assert {type(result) for result in results} == {intake.NotDurable}
+        assert {type(result) for result in results} == {NotDurable}
         way.mend()
         await house.breaker.until_closed_or(asyncio.Event())
         await house.take(21)
@@ -288,7 +289,7 @@ def test_where_postgres_hangs_and_the_spool_is_full_only_the_first_group_waits_t
         way.freeze()
         began = time.monotonic()
         results = await asyncio.gather(*(house.take(n) for n in range(1, 5 * group.GROUP)), return_exceptions=True)
-        assert {type(result) for result in results} == {intake.NotDurable}
+        assert {type(result) for result in results} == {NotDurable}
         assert time.monotonic() - began < 2 * intake.COMMIT_SECONDS
         way.mend()
 
