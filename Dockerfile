@@ -14,8 +14,9 @@ RUN pip --python /opt/receiver/bin/python install --no-cache-dir --constraint co
 
 FROM python:3.11-slim
 
-# Postgres asks for the name of its user, so there is one. The number is for the volume's owner.
-RUN useradd --system --uid 10001 --home-dir /nonexistent --shell /usr/sbin/nologin receiver \
+# Postgres asks for the name of its user, so there is one. The number is for the volume's owner. No --system: it
+# warns of such a number, and takes the next free one for the group.
+RUN useradd --uid 10001 --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin receiver \
  && install --directory --owner=receiver --group=receiver --mode=0700 /var/lib/receiver
 COPY --from=build /opt/receiver /opt/receiver
 
@@ -25,7 +26,8 @@ ENV PATH=/opt/receiver/bin:$PATH \
     RECEIVER_PORT=8000 \
     RECEIVER_SPOOL=/var/lib/receiver/spool
 
-USER receiver
+# By its number: Kubernetes' runAsNonRoot does not believe a name.
+USER 10001
 WORKDIR /
 VOLUME /var/lib/receiver
 EXPOSE 8000
