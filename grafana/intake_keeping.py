@@ -50,13 +50,13 @@ def spool_full() -> timeseries.Panel:
 
 def pools() -> timeseries.Panel:
     """Connections in use."""
-    busy = 'sum by (instance, pool) (receiver_pool_connections{use="busy"})'
+    busy = 'sum by (instance, pool) (receiver_pool_connections{use="busy", pool!="receipts"})'
     return curve(
         "How much of the connection pools is in use?",
         units.PercentUnit,
         "Busy connections, divided by the most that the pool opens, for each process and pool, at the moment of the "
         "scrape. Short peaks are normal. At 100 for minutes work waits for connections: find the slow statements in "
-        "Postgres.",
+        "Postgres. The one of the receipts is not here: it is kept while they come in.",
         query(f"{busy} / max by (instance, pool) (receiver_pool_limit > 0)", "{{instance}} {{pool}}"),
     ).max(1)
 

@@ -204,7 +204,7 @@ async def _receipts(house: House, stack: contextlib.AsyncExitStack, secret: str)
         stack.push_async_callback(spool.close)
         breaker = Breaker(lambda: can_commit(pool, spool))
         house.spool, house.breaker = spool, breaker
-    live = await house.pools.add("receipts", LIVE, writer=True, resets=False)
+    live = await house.pools.add("receipts", LIVE, writer=True)
     house.intake = intake = Intake(live, house.tenants.names, spool=house.spool, breaker=house.breaker)
     house.workers.append(("intake", intake))
     if house.spool and house.breaker:

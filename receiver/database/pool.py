@@ -58,14 +58,13 @@ def is_away(error: BaseException) -> bool:
     return isinstance(error, NOT_THERE) and not isinstance(error, ValueError)
 
 
-async def lazy_pool(dsn: str, name: str, size: int, *, writer: bool, resets: bool = True) -> Pool:
+async def lazy_pool(dsn: str, name: str, size: int, *, writer: bool) -> Pool:
     """A pool of up to `size` connections, each made when it is needed: the database need not be there yet.
 
     Each plans once: planning over all partitions afresh costs more than the statement itself. A connection that
-    died is replaced when it is asked for next. Without `resets` one comes back as it is, which saves a round trip: for
-    borrowers that leave nothing behind. Raises DatabaseError in one sentence for an address that is none.
+    died is replaced when it is asked for next. Raises DatabaseError in one sentence for an address that is none.
     """
-    return await in_words(dsn, lambda: _started(dsn, name, size, 0, writer=writer, resets=resets))
+    return await in_words(dsn, lambda: _started(dsn, name, size, 0, writer=writer))
 
 
 async def open_pool(dsn: str, name: str, size: int, *, writer: bool) -> Pool:
@@ -79,11 +78,7 @@ FSYNCED = {"synchronous_commit": "on"}
 MOST_QUERIES = 5_000_000
 
 
-async def _as_it_is(connection: object) -> None:
-    """In place of a reset: the borrower changed nothing of the session."""
-
-
-async def _started(dsn: str, name: str, size: int, least: int, *, writer: bool, resets: bool = True) -> Pool:
+async def _started(dsn: str, name: str, size: int, least: int, *, writer: bool) -> Pool:
     seconds = WRITE_SECONDS if writer else READ_SECONDS
     server_settings = {
         "application_name": f"receiver {name}",
@@ -104,7 +99,7 @@ async def _started(dsn: str, name: str, size: int, least: int, *, writer: bool, 
         max_inactive_connection_lifetime=0,
         setup=None,
         init=None,
-        reset=None if resets else _as_it_is,
+        reset=None,
         loop=None,
         timeout=CONNECT_SECONDS,
         command_timeout=seconds + 1,
@@ -125,9 +120,9 @@ class Pools:
         self._dsn = dsn
         self._pools: list[Pool] = []
 
-    async def add(self, name: str, size: int, *, writer: bool, resets: bool = True) -> Pool:
+    async def add(self, name: str, size: int, *, writer: bool) -> Pool:
         """One more lazy pool."""
-        pool = await lazy_pool(self._dsn, name, size, writer=writer, resets=resets)
+        pool = await lazy_pool(self._dsn, name, size, writer=writer)
         self._pools.append(pool)
         metrics.POOL_LIMIT.labels(name).set(size)
         metrics.POOL_CONNECTIONS.labels(name, "idle").set_function(pool.get_idle_size)

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import asyncpg
 
-from receiver.database.pool import Connection, Pool
+from receiver.database.pool import NOT_THERE, Connection, Pool
 
 MOST_TIMES = 1_000  # then it is given back once, and the pool may make it anew
 
@@ -32,13 +32,20 @@ class Kept:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
         connection = await self._ready(deadline)
-        watch = loop.call_at(deadline, _cut_off, connection)
+        is_late = False
+
+        def cut_off() -> None:
+            nonlocal is_late
+            is_late = True
+            _cut_off(connection)
+
+        watch = loop.call_at(deadline, cut_off)
         try:
             yield connection
         except BaseException as error:
             _cut_off(connection)
             await self.give_back()
-            if isinstance(error, Exception) and loop.time() >= deadline:
+            if isinstance(error, Exception) and is_late:
                 # whatever asyncpg calls it: between two statements it stumbles over what it lost (AttributeError)
                 raise TimeoutError(f"no commit within {seconds:g} s") from error
             raise
@@ -46,10 +53,11 @@ class Kept:
             watch.cancel()
 
     async def give_back(self) -> None:
-        """Nobody has it until it is borrowed again."""
+        """Nobody has it until it is borrowed again. One that dies meanwhile is not the borrower's affair any more."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            await self._pool.release(connection)
+            with contextlib.suppress(asyncpg.PostgresError, *NOT_THERE):
+                await self._pool.release(connection)
 
     async def _ready(self, deadline: float) -> Connection:
         if self._connection is not None and (_is_gone(self._connection) or self._times >= MOST_TIMES):

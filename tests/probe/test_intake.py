@@ -41,6 +41,12 @@ def books(database: Database) -> dict[str, int]:
     return {table: counts[table] for table in BOOKS}
 
 
+def receipts_told() -> float:
+    """What the metrics say, of all kinds."""
+    samples = [sample for family in metrics.RECEIPTS.collect() for sample in family.samples]
+    return sum(sample.value for sample in samples if sample.name.endswith("_total"))
+
+
 async def take(house: Running, identity: UUID) -> None:
     """What the door does with a probe."""
     arrival = Arrival(PROBE, None, now(), body_of(identity))
@@ -50,7 +56,7 @@ async def take(house: Running, identity: UUID) -> None:
 def test_a_probe_is_committed_with_the_receipts_beside_it_and_is_in_no_book(database: Database, tmp_path: Path) -> None:
     database.tenant()
     alone, beside = posted(database), posted(database)
-    before = books(database)
+    before, told = books(database), receipts_told()
 
     async def main() -> None:
         async with running(database.dsn, tmp_path) as house:
@@ -62,6 +68,7 @@ def test_a_probe_is_committed_with_the_receipts_beside_it_and_is_in_no_book(data
     asyncio.run(main())
     assert has_arrived(database, alone)
     assert has_arrived(database, beside)
+    assert receipts_told() - told == 50
     after = books(database)
     assert after["receipt"] - before["receipt"] == 50
     assert database.value("select sum(received) from intake") == 50

@@ -6,12 +6,14 @@ from unittest.mock import Mock
 
 import asyncpg
 import pytest
+import uvloop
 
 from receiver.database.pool import Pool, open_pool
 from receiver.ids import TenantId
 from receiver.receipts import borrowing, intake
 from receiver.receipts.borrowing import Kept, borrowed
 from receiver.receipts.intake import Intake
+from tests.receipts.spooling import Way
 from tests.receipts.test_intake import arrived, delivered, reading
 from tests.support import Database
 
@@ -105,6 +107,62 @@ def test_who_waits_too_long_is_told_and_the_next_one_has_another(database: Datab
                 await pid_of(kept, 0.2)
 
     with_pool(database, work)
+
+
+@pytest.mark.parametrize("seconds", [0.02, 0.0213])
+def test_who_waits_too_long_is_told_so_whatever_the_clock_of_the_loop_rounds_to(
+    database: Database, seconds: float
+) -> None:
+    async def work() -> None:
+        pool = await open_pool(database.dsn, "tests", 1, writer=True)
+        kept = Kept(pool)
+        for _ in range(40):
+            with pytest.raises(TimeoutError):  # the time runs while it connects
+                async with kept.borrowed(seconds) as connection:
+                    await connection.execute("select pg_sleep(10)")
+        pool.terminate()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(work())
+
+
+class Cutting(Way):
+    """A way that is cut when a connection is given back, which the pool makes clean."""
+
+    async def _pump(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, held: list[bool], *, up: bool
+    ) -> None:
+        while chunk := await reader.read(65536):
+            if up and b"RESET ALL" in chunk:
+                break
+            writer.write(chunk)
+            await writer.drain()
+        raise ConnectionResetError
+
+
+def test_one_that_dies_while_it_is_given_back_costs_the_intake_nothing(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "IDLE_SECONDS", 0.1)
+    tenant = database.tenant()
+
+    async def work() -> None:
+        async with Cutting(database).standing() as way:
+            pool = await open_pool(way.dsn, "tests", 1, writer=True)
+            taker = Intake(pool, {})
+            running = asyncio.create_task(taker.run())
+            for number in (1, 2):
+                await take(taker, number, tenant)
+                assert pool.get_size() == 1
+                async with asyncio.timeout(10):
+                    while pool.get_size():  # noqa: ASYNC110
+                        await asyncio.sleep(0.01)
+            await take(taker, 3, tenant)
+            await taker.close()
+            await running
+            pool.terminate()
+
+    asyncio.run(work())
 
 
 def test_an_intake_keeps_it_while_receipts_come_and_gives_it_back(
