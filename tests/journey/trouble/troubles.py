@@ -35,10 +35,20 @@ class Scene:
         eventually(lambda: self._still(before + enough), PATIENCE, 0.005)
 
     def spooling(self) -> None:
-        """As `flowing`, where receipts can be stored without Postgres; else lets some be refused."""
-        if self.has_spool:
-            return self.flowing(SPOOLED)
-        return self.refused(1)
+        """As `flowing`, where receipts can be stored without Postgres; else lets some be refused.
+
+        What came before may have filled a small disk, and its spool drains only when Postgres is back.
+        """
+        if not self.has_spool:
+            self.refused(1)
+            return
+        before, refused = len(self.load.acknowledged), self.load.answers["503"]
+
+        def enough() -> bool:
+            is_full = self.stage.spool_disk is not None and self.load.answers["503"] >= refused + SPOOLED
+            return self._still(before + SPOOLED) or is_full
+
+        eventually(enough, PATIENCE, 0.005)
 
     def refused(self, enough: int = REFUSED) -> None:
         """Returns when so many bodies more have been answered 503."""
@@ -218,7 +228,7 @@ def fill_the_disk_of_the_spool(scene: Scene) -> None:
     scene.refused()
     if scene.roll.random() < 0.5:
         disk.empty()
-        scene.spooling()
+        scene.flowing(SPOOLED)
     scene.stage.proxy.admit()
     scene.flowing()
     disk.empty()
