@@ -23,7 +23,7 @@ from bench.lookups import BY, LookUps, look_up, scans
 from bench.preload import fill, make_weeks
 from bench.pressure import scrape_millis
 from bench.report import Section, Verdict, steps
-from bench.stage import migrated, pre_size_log, stage
+from bench.stage import migrated, pre_size_log, stage, until_calm
 from bench.wrk import require_wrk
 from tests.support import Database, receiver_process
 
@@ -84,6 +84,7 @@ def measure(millions: list[float], seconds: float, rounds: int) -> list[Section]
             step(f"ingest with {number:,} messages")
             size.rates, size.scanned = _rates(benches, rounds)
             step(f"look-ups with {number:,} messages")
+            asyncio.run(until_calm(database.dsn))
             size.looked = asyncio.run(look_up(database.dsn, tenant, sample, weeks[0].begin, weeks[-1].end))
             url = f"http://127.0.0.1:{benches['full'][1].port}"
             size.scrape = statistics.median(scrape_millis(url) for _ in range(5))

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import tempfile
+from collections import deque
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -58,6 +59,26 @@ async def pre_size_log(dsn: str) -> None:
         await connection.execute("select pg_logical_emit_message(true, 'bench', 'a record')")
         await connection.execute("select pg_switch_wal()")
     await connection.execute("checkpoint")
+    await connection.close()
+
+
+AT_WORK = """
+select count(*) from pg_stat_activity
+ where pid <> pg_backend_pid()
+   and (backend_type = 'autovacuum worker' or backend_type = 'client backend' and state = 'active')
+"""
+LOOKS, APART, MOST_LOOKS = 10, 0.2, 150  # two seconds of calm, waited for for half a minute at most
+
+
+async def until_calm(dsn: str) -> None:
+    """Returns when Postgres has done what a load leaves behind: autovacuum, and the statistics of its receipts."""
+    connection = await connect(dsn, "bench")
+    seen: deque[bool] = deque(maxlen=LOOKS)
+    for _ in range(MOST_LOOKS):
+        seen.append(await connection.fetchval(AT_WORK) > 0)
+        if len(seen) == LOOKS and sum(seen) <= 1:
+            break
+        await asyncio.sleep(APART)
     await connection.close()
 
 
