@@ -150,7 +150,7 @@ def test_a_wrong_id_or_parameter_is_named_at_once(here: World) -> None:
             began = time.monotonic()
             answer = here.api.get(f"/v1/messages/{bad}{door}")
             assert (answer.status_code, answer.json()["code"]) == (400, "bad_id"), bad
-            assert time.monotonic() - began < 0.5  # 0.05 on a machine that does nothing else
+            assert time.monotonic() - began < 2  # 0.05 on a machine that does nothing else
 
 
 def test_a_merged_message_s_etag_is_of_the_one_that_it_became(here: World) -> None:

@@ -233,7 +233,7 @@ def test_a_status_call_that_is_never_answered_ends_as_the_scenario_says(trouble:
         await on.play({"path": STATUS, "to": 1, "trouble": trouble})
         [transid] = await on.send(magic.DELIVERED)
         with pytest.raises(httpx2.TransportError):
-            await on.client.get(f"{STATUS}/{transid}", headers={"key": KEY}, timeout=0.3)
+            await on.client.get(f"{STATUS}/{transid}", headers={"key": KEY}, timeout=1.0)
         assert len(await status_of(on, transid)) == 1
 
     play(scene, **FAST)

@@ -90,7 +90,7 @@ def test_a_notifyurl_that_does_not_answer_in_time_is_tried_again() -> None:
         await on.quiet()
         assert (await ledger_of(on))["answers"] == {"200": 1, "timeout": 1}
 
-    play(scene, Recorder(answer=lambda turn: None if turn == 0 else 200), timeout=0.1)
+    play(scene, Recorder(answer=lambda turn: None if turn == 0 else 200), timeout=1.0)
 
 
 def test_a_refused_connection_is_tried_again_and_given_up() -> None:
@@ -161,7 +161,7 @@ def test_closing_is_prompt_while_a_notifyurl_hangs_and_receipts_wait() -> None:
         await on.until(lambda: len(on.recorder.bodies) >= 2)
         started = time.monotonic()
         await on.sandbox.close()
-        assert time.monotonic() - started < 1
+        assert time.monotonic() - started < 3
         # Who waits for receipts before the answer is let go, and nobody is promised more.
         assert (await early).json()["response"][0]["code"] == "1001"
         assert (await on.post(on.sms(magic.DELIVERED))).json()["response"]["code"] == "7006"

@@ -1,7 +1,6 @@
 """What the platform answers, and what becomes of the messages: refused, tried again, uncertain, joined by the key."""
 
 import json
-import time
 from collections.abc import Iterator
 from typing import Any
 from uuid import UUID, uuid4
@@ -9,9 +8,6 @@ from uuid import UUID, uuid4
 import httpx2
 import pytest
 
-from receiver.platform.apis import Api
-from receiver.platform.credentials import Key
-from receiver.platform.wire import Call
 from tests.sending.platforms import Platform, Reply, queued, receipt, recording_platform, refused, sms, tell
 from tests.support import PLATFORM_KEY, Database, Receiver, cloned, eventually, free_port, receiver_process
 
@@ -332,36 +328,3 @@ def test_where_nobody_listens_the_message_waits_and_is_sent_once_somebody_does(
 def fresh_own(postgres: str, template: str) -> Iterator[Database]:
     with cloned(postgres, template, "nobody") as database:
         yield database
-
-
-def test_a_slow_drip_does_not_hold_a_call_for_ever() -> None:
-    """A byte now and then beats every time-out between bytes: the whole call is bounded too."""
-    import asyncio
-
-    from receiver.platform import client as platform_client
-    from receiver.platform.wire import Outcome
-
-    async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n")
-        try:
-            for _ in range(100):
-                writer.write(b" ")
-                await writer.drain()
-                await asyncio.sleep(0.05)
-        except ConnectionError:
-            pass
-        finally:
-            writer.close()
-
-    async def main() -> tuple[Outcome, float]:
-        server = await asyncio.start_server(drip, "127.0.0.1", 0)
-        port = server.sockets[0].getsockname()[1]
-        async with server, platform_client.PlatformClient(0.2, 1, connect=0.2) as client:
-            began = time.monotonic()
-            answer = await client.send(f"http://127.0.0.1:{port}", Key("key"), Api.MESSAGING, Call("/", b"{}"))
-            return answer.outcome, time.monotonic() - began
-
-    outcome, took = asyncio.run(main())
-    assert outcome is Outcome.UNCERTAIN
-    assert took < 2
