@@ -6,6 +6,7 @@ from uuid import UUID
 
 from receiver.ids import TenantId, destination_digest, digest, parse_id, transid_root
 from receiver.messages.told import transid_digest
+from receiver.queries import hours
 from receiver.queries import looks as sql
 from receiver.queries.filters import Filters
 
@@ -40,6 +41,7 @@ class Finding:
         self._of_state = ["s.tenant = $1", "s.merged_into is null"]
         self._of_change = ["i.tenant = $1", "i.new_state is not null"]
         self._attention = False
+        self._states: str | None = None  # the parameter that has them
         self._read_names(filters)
         self._read_reasons(filters)
         self._read_states(filters)
@@ -56,7 +58,8 @@ class Finding:
             branches = [self._branch(look, sql.BY_CHANGE) for look in self._looks]
             return sql.BY_TIME.format(branches=_all(branches))
         branches = [self._branch(look, sql.BY_VALUE) for look in self._looks]
-        return sql.BY_ID.format(branches=_all(branches or [self._walk(sql.WALK)]))
+        walk = hours.walk(self._states) if self._states and not self._attention else sql.WALK
+        return sql.BY_ID.format(branches=_all(branches or [self._walk(walk)]))
 
     def walk_changes(self, low: int, high: int) -> str:
         """The statement of a page along the change log, from number `low` to below `high`: id, state and seq.
@@ -136,6 +139,7 @@ class Finding:
                 placed = self._place("smallint[]", values)
                 self._of_state.append(f"s.{name} = any({placed})")
                 self._of_change.append(f"i.{'new_state' if name == 'state' else name} = any({placed})")
+                self._states = placed if name == "state" else self._states
         if filters.country:
             self._of_state.append(f"s.country = any({self._place('text[]', filters.country)})")
         if filters.conflict is not None:
