@@ -101,6 +101,7 @@ SQL_FILES = {
     "sending/recorded.py",
     "sending/resending.py",
     "queries/batch.py",
+    "queries/hours.py",
     "queries/log.py",
     "queries/looks.py",
     "queries/one_message.py",
