@@ -53,7 +53,7 @@ ARROWS: dict[str, set[str]] = {
     "upkeep": {"access", "database", "messages", "platform", "receipts"},
     "probe": {"access", "database", "receipts"},
     "sandbox": set(),
-    "doctor": {"access", "database", "platform", "receipts"},
+    "doctor": {"access", "database", "messages", "platform", "receipts"},
     "capture": {"database", "messages", "platform", "receipts", "sandbox"},
 }
 PURE_NAMES_OF_MESSAGES = {"receiver.messages.lattice"}
@@ -92,6 +92,7 @@ SQL_FILES = {
     "upkeep/sweeping.py",
     "doctor/books.py",
     "doctor/database.py",
+    "doctor/roll_up.py",
     "doctor/work.py",
     "sending/cancel.py",
     "sending/claims.py",

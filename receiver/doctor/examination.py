@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 import asyncpg
 
 from receiver.database.pool import NOT_THERE
-from receiver.doctor import books, database, disk, outside, own_settings, work
+from receiver.doctor import books, database, disk, outside, own_settings, roll_up, work
 from receiver.doctor.check import Check, Finding, Installation, Result, Verdict, failure, skipped
 from receiver.errors import ReceiverError
 
@@ -23,6 +23,7 @@ CHECKS: Sequence[Check] = (
     Check("background duties", work.duties, database=True),
     Check("ledger", books.balance, database=True),
     Check("receipts counted", books.counted, database=True, seconds=books.ALL_SECONDS + 10),
+    Check("statistics", roll_up.statistics, database=True),
     Check("lanes", work.lanes, database=True),
     Check("outbox", work.outbox, database=True),
     Check("quarantine", work.quarantine, database=True),
