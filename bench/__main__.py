@@ -42,7 +42,7 @@ SHORT = Form(
     latency=12.0,
     pressure=20.0,
     millions=(0.1,),
-    growth=(2.0, 1),
+    growth=(1.0, 3),
     readers=(100_000, 2.0, 2),
 )
 FULL = Form(

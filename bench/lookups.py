@@ -102,7 +102,7 @@ async def look_up(
             scans += await too_much(connection, tenant, large, kind, m.id if kind == "id" else asked(kind, m))
         for state in PAGES:
             took, again = list[float](), list[float]()
-            await search.many(connection, tenant, _page(state, end))  # nothing: a statement is planned once a connection
+            await search.many(connection, tenant, _page(state, end))  # nothing: a connection plans it once
             for _ in range(min(PAGES_EACH, times)):
                 at = begin + (end - begin - timedelta(days=1)) * choose.random()
                 filters = _page(state, at)
