@@ -67,6 +67,7 @@ def living(database: Database, folder: Path, states: Mapping[str, Mapping[str, i
             ) as receiver,
             receiver.client(key) as api,
         ):
+            eventually(lambda: database.value("select count(*) from noticed"))  # of what was before, nobody is told
             _use(receiver, api, platform)
             yield Living(receiver, _scraped(api, states))
 

@@ -17,6 +17,10 @@ NOW = datetime.now(UTC)
 STATES = (State.QUEUED, State.ACCEPTED, State.SUBMITTED, State.NO_RECEIPT, State.DELIVERED, State.FAILED)
 CHANNELS = (Channel.SMS, Channel.VOICE, Channel.APPLE)
 SET = "update message_state set state = $2, attention = $3 where id = $1"
+LOG = """
+insert into change (at, message_id, version, tenant, origin, channel, new_state, new_conflict)
+select now(), s.id, s.version, s.tenant, s.origin, s.channel, s.state, s.conflict from message_state s where s.id = $1
+"""
 WAIT = "insert into awaited (message_id, tenant, channel, look_at, overdue_at) values ($1, $2, $3, $4, $5)"
 
 
@@ -48,6 +52,7 @@ def asked(
             overdue_at = rng.choice((None, NOW - timedelta(hours=1), NOW - timedelta(hours=1), NOW + timedelta(days=1)))
             identity = await one.born(NOW - timedelta(minutes=30) + n * SECOND, channel)
             await one.connection.execute(SET, identity, state, int(state) in ATTENTION)
+            await one.connection.execute(LOG, identity)
             if overdue_at:
                 values = (identity, one.tenant, channel, NOW + timedelta(days=9), overdue_at)
                 await one.connection.execute(WAIT, *values)
