@@ -34,7 +34,7 @@ class Service:
 
     connection: Connection
     tenant: TenantId
-    name: str = field(default_factory=lambda: f"tenant-{next(_names)}")
+    name: str = field(default_factory=lambda: f"measured-{next(_names)}")
 
     @property
     def names(self) -> Mapping[TenantId, str]:
