@@ -139,7 +139,8 @@ class Finding:
                 placed = self._place("smallint[]", values)
                 self._of_state.append(f"s.{name} = any({placed})")
                 self._of_change.append(f"i.{'new_state' if name == 'state' else name} = any({placed})")
-                self._states = placed if name == "state" else self._states
+                if name == "state":
+                    self._states = placed
         if filters.country:
             self._of_state.append(f"s.country = any({self._place('text[]', filters.country)})")
         if filters.conflict is not None:
